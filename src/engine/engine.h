@@ -1,0 +1,82 @@
+/*
+ * The engine interface: what runs guest code, however it does it.
+ *
+ * An engine runs one vCPU on the thread that calls run(), until something needs the outside. It
+ * reaches the machine only through the vCPU's x86_host (x86/host.h) and guest memory. The vCPU's
+ * state is the engine-neutral struct x86_state, which it gives and takes at any instruction
+ * boundary.
+ */
+#ifndef DOPPEL_ENGINE_ENGINE_H
+#define DOPPEL_ENGINE_ENGINE_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+#include "x86/host.h"
+#include "x86/state.h"
+
+struct engine_vm;   /* an engine's part that all vCPUs share */
+struct engine_vcpu; /* an engine's part of one vCPU */
+struct memory;
+struct x86_model;
+
+/* Why run() came back. */
+enum engine_exit {
+    ENGINE_STOPPED,  /* engine_stop() asked for it */
+    ENGINE_HALTED,   /* HLT with nothing pending: wait for an interrupt, NMI or stop */
+    ENGINE_SHUTDOWN, /* triple fault */
+    ENGINE_LIMIT,    /* the instruction limit was reached */
+    ENGINE_PAUSED,   /* the guest spins (PAUSE): let others run, then call again */
+    ENGINE_FAILED,   /* a failure of ours: engine_vcpu's error says what */
+};
+
+struct engine_stats {
+    uint64_t instructions;
+    uint64_t interrupts, exceptions; /* delivered */
+    uint64_t pio, mmio, halts, pauses;
+    uint64_t blocks_decoded, blocks_dropped, cache_flushes;
+    uint64_t tlb_misses, tlb_flushes;
+    uint64_t direct, translated; /* instructions run as they were, or as translated code */
+};
+
+struct engine {
+    const char *name;    /* as --engine takes it */
+    const char *summary; /* one line for `doppel engines` */
+
+    /* Whether it works on this host; why gets a sentence either way. */
+    bool (*usable)(char *why, size_t size);
+
+    bool (*vm_create)(struct engine_vm **vm, struct memory *memory, const struct x86_model *model,
+                      unsigned vcpus, struct error *err);
+    void (*vm_destroy)(struct engine_vm *vm);
+
+    bool (*vcpu_create)(struct engine_vcpu **vcpu, struct engine_vm *vm, unsigned index,
+                        const struct x86_host *host, struct error *err);
+    void (*vcpu_destroy)(struct engine_vcpu *vcpu);
+
+    /* Runs until an exit. insns_limit: the count of this vCPU's instructions not to exceed, or
+     * UINT64_MAX. */
+    enum engine_exit (*run)(struct engine_vcpu *vcpu, uint64_t insns_limit);
+
+    /* From any thread. interrupt: whether the machine has an interrupt to offer (a level: lowering
+     * it is allowed). nmi: one NMI. stop: run() returns soon, or at once when next called. */
+    void (*interrupt)(struct engine_vcpu *vcpu, bool level);
+    void (*nmi)(struct engine_vcpu *vcpu);
+    void (*stop)(struct engine_vcpu *vcpu);
+
+    /* While the vCPU does not run, on any thread. */
+    void (*get_state)(struct engine_vcpu *vcpu, struct x86_state *to);
+    void (*set_state)(struct engine_vcpu *vcpu, const struct x86_state *from);
+
+    /* Instructions executed so far; exact when called on the vCPU's thread from a host callback
+     * (the current instruction not counted), else at least as old as the last exit. */
+    uint64_t (*instructions)(const struct engine_vcpu *vcpu);
+    void (*stats)(const struct engine_vcpu *vcpu, struct engine_stats *out);
+
+    /* Guest-physical mappings changed (a region was added, moved or removed); no vCPU runs. */
+    void (*remapped)(struct engine_vm *vm);
+};
+
+extern const struct engine engine_emulate;
+
+#endif
