@@ -52,7 +52,7 @@ enum {
     OPF_REPNE = 1u << 2,  /* F2, where it repeats */
     OPF_ADDR16 = 1u << 3, /* address size; none: the mode's 64 bits */
     OPF_ADDR32 = 1u << 4,
-    OPF_NOREX = 1u << 5,
+    OPF_IMM = 1u << 5, /* the source is the immediate */
     OPF_STORE =
         1u << 6, /* the rm operand is the destination (movaps xmm/m, xmm), register or not */
 };
@@ -60,7 +60,8 @@ enum {
 struct op {
     op_fn *fn;
     uint64_t imm; /* immediate, sign-extended where the manual says so; far pointers: offset |
-                     selector << 32; ENTER: size | level << 16; moffs: the offset */
+                     selector << 32; ENTER: size | level << 16; moffs: the offset; x87: the FOP
+                     (fpu.h) */
     int32_t disp;
     uint16_t end; /* offset of the next instruction from the block's start */
     uint8_t size; /* operand size in bytes: 1, 2, 4, 8; 8 for MMX, 16 for XMM */
@@ -84,15 +85,52 @@ enum {
         1u << 1, /* must be the last of its block because it looks at the clock or a device */
 };
 
-/* What an engine knows of a semantic function. `any` serves every form, or is NULL and
- * by[pattern][log2 of the size] (or what the kind of table says) does. */
+/*
+ * What an engine knows of a semantic function. `any` serves every form; where it is NULL, `by` is
+ * asked: SEM_BY_PATTERN tables are [enum op_pattern][log2 of the operand size], SEM_BY_CONDITION
+ * tables are [condition code]. Memory forms under a LOCK prefix go to `lock`, where there is one.
+ */
+enum sem_kind { SEM_ANY, SEM_BY_PATTERN, SEM_BY_CONDITION };
 struct sem {
     op_fn *any;
-    op_fn *const *by; /* [OP_PATTERNS][4], or [16] conditions x ... as `kind` says */
-    uint8_t flags;    /* SEM_* */
-    uint8_t kind;     /* enum sem_kind */
+    op_fn *const *by;
+    op_fn *lock;
+    uint8_t flags; /* SEM_* */
+    uint8_t kind;  /* enum sem_kind */
 };
-enum sem_kind { SEM_ANY, SEM_BY_PATTERN, SEM_BY_CONDITION };
+
+/*
+ * How a hot operation goes on to `next`. Optimised builds jump there (a tail call, so that each
+ * operation has its own indirect branch to predict); elsewhere the engine's loop does it. Returning
+ * the next operation is right for every function at any time: what is not hot just does.
+ */
+#if defined(__OPTIMIZE__) && !defined(DOPPEL_SANITIZE)
+#if defined(__clang__)
+#define OP_TAIL __attribute__((musttail))
+#else
+#define OP_TAIL
+#endif
+#define OP_NEXT(c, next)                                                                           \
+    do {                                                                                           \
+        const struct op *next_ = (next);                                                           \
+        (c)->op = next_;                                                                           \
+        OP_TAIL return next_->fn((c), next_);                                                      \
+    } while (0)
+#else
+#define OP_NEXT(c, next) return (next)
+#endif
+
+/* A hot operation: its body is inlined into the entry, which jumps to the next operation. It must
+ * not let the address of a local escape (the compiler then can't make the tail call). */
+#define OP_HOT(name)                                                                               \
+    static ALWAYS_INLINE void sem_##name(struct x86_cpu *c, const struct op *op);                  \
+    static const struct op *op_##name(struct x86_cpu *c, const struct op *op)                      \
+    {                                                                                              \
+        sem_##name(c, op);                                                                         \
+        OP_NEXT(c, op + 1);                                                                        \
+    }                                                                                              \
+    static ALWAYS_INLINE void sem_##name(__attribute__((unused)) struct x86_cpu *c,                \
+                                         __attribute__((unused)) const struct op *op)
 
 #define OP(name)                                                                                   \
     static void sem_##name(struct x86_cpu *c, const struct op *op);                                \
