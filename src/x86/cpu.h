@@ -20,6 +20,7 @@
 #include "x86/state.h"
 
 struct block;
+struct jump_entry;
 struct gate;
 struct memory;
 struct op;
@@ -78,6 +79,18 @@ struct tlb {
     unsigned filled;
 };
 
+/* What instruction fetches translated to lately; apart from the views because fetches neither come
+ * through a segment nor mind AC. A tag is the page's linear address, bit 0 set for CPL 3, or
+ * FETCH_NONE. */
+enum { FETCH_TLB_SIZE = 64 };
+#define FETCH_NONE UINT64_C(2)
+struct fetch_tlb {
+    struct {
+        uint64_t tag, gpa;
+    } entry[FETCH_TLB_SIZE];
+    bool filled; /* anything in it since the last flush */
+};
+
 /* Bits of x86_cpu.request. Any thread sets them; the vCPU looks at each block's start. */
 enum {
     X86_REQUEST_INTR = 1u << 0, /* the local APIC or the 8259 offers an interrupt (level) */
@@ -101,6 +114,10 @@ struct x86_cpu {
     uint64_t insns;       /* instructions executed, the running block's counted whole */
     uint64_t insns_limit; /* run() returns before it exceeds this */
     _Atomic uint32_t request;
+    struct jump_entry *jump; /* from RIP to block (sem/block.h) */
+    uint64_t jump_key;       /* CPL, code width and generation of mappings that an entry must match */
+    struct block *link_from; /* the block whose link_slot the engine may fill in next, or NULL */
+    unsigned link_slot;
 
     /* ---- derived from the state by x86_update_mode() ---- */
     uint8_t cpl;
@@ -111,6 +128,13 @@ struct x86_cpu {
     bool no_x87;              /* CR0.EM or CR0.TS: x87 and MMX raise #NM (#UD for MMX under EM) */
     bool no_sse;              /* CR0.EM, not CR4.OSFXSR or CR0.TS: look closer */
     bool paging;
+    bool debug_data; /* DR7 enables a data breakpoint: run one instruction a block, so that its
+                        trap comes right behind the access */
+
+    /* Data (and I/O) breakpoints that the running instruction hit, as bits 0 to 3 of DR6; with
+     * X86_REQUEST_STEP set. The engine's look between instructions takes them, raises the #DB
+     * trap and clears them; a fault clears them too. */
+    uint32_t debug_hits;
 
     /* ---- faults ---- */
     jmp_buf fault_jump; /* where x86_raise() goes: the engine's run loop */
@@ -137,6 +161,14 @@ struct x86_cpu {
     void (*code_write)(struct x86_cpu *c, uint64_t gpa, unsigned len);
     void (*mappings_changed)(struct x86_cpu *c);
 
+    /* x86_lock_begin() closed the gate and x86_lock_end() is to open it. */
+    bool lock_closed_gate;
+
+    uint64_t pauses;     /* PAUSE executed: the engine's ENGINE_PAUSED looks at it */
+    uint64_t tlb_misses; /* for --stats */
+    uint64_t tlb_flushes;
+
+    struct fetch_tlb fetch;
     struct tlb view[TLB_VIEWS];
 };
 

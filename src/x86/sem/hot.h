@@ -237,6 +237,18 @@ bool x86_host_cas(void *p, unsigned size, uint64_t *expected, uint64_t desired);
         }                                                                                          \
     } while (0)
 
+/* The host address of a quadword on the flat 64-bit stack at sp, or NULL: go the general way. */
+static ALWAYS_INLINE void *stack_host(const struct x86_cpu *c, uint64_t sp, bool write)
+{
+    const struct tlb_entry *e = &c->tlb->entry[(sp >> X86_PAGE_BITS) & (TLB_SIZE - 1)];
+    if (unlikely(((sp + 7) & X86_PAGE_MASK) != (write ? e->write : e->read)))
+        return NULL;
+    return (void *)(e->addend + sp);
+}
+
+/* RET that is not the 64-bit one: pops and returns the target. int_stack.c. */
+uint64_t x86_ret_slow(struct x86_cpu *c, const struct op *op);
+
 uint64_t lin_read_size(struct x86_cpu *c, uint64_t lin, unsigned seg, unsigned size);
 void lin_write_size(struct x86_cpu *c, uint64_t lin, unsigned seg, uint64_t v, unsigned size);
 

@@ -1,0 +1,177 @@
+/*
+ * Multiplication, division and decimal adjustment.
+ *
+ * Products leave ZF, SF, PF and AF undefined and quotients all six flags; see docs/undefined.md for
+ * what is done here.
+ */
+#include "x86/sem/hot.h"
+
+/* RDX:RAX (or AX for bytes) takes a double-width value. */
+static void set_wide(struct x86_cpu *c, unsigned size, uint64_t low, uint64_t high)
+{
+    if (size == 1) {
+        gpr_write(c, X86_RAX, 2, (low & 0xff) | (high & 0xff) << 8);
+        return;
+    }
+    gpr_write(c, X86_RAX, size, low);
+    gpr_write(c, X86_RDX, size, high);
+}
+
+/* CF and OF say whether the upper half matters; the others are left as they were. */
+static void cc_product(struct x86_cpu *c, uint64_t low, bool overflow, unsigned bits)
+{
+    cc_set_cf(c, overflow);
+    c->cc.aux &= ~BIT(62); /* OF = CF */
+}
+
+OP(mul)
+{
+    unsigned bits = op->size * 8;
+    unsigned __int128 p =
+        (unsigned __int128)op_rm_read(c, op, op->size) * gpr_read(c, X86_RAX, op->size);
+    uint64_t high = (uint64_t)(p >> bits);
+    set_wide(c, op->size, (uint64_t)p, high);
+    cc_product(c, (uint64_t)p, cut(high, bits) != 0, bits);
+}
+
+static __int128 signed_product(struct x86_cpu *c, uint64_t a, uint64_t b, unsigned bits)
+{
+    __int128 p = (__int128)bits_sign_extend(a, bits) * bits_sign_extend(b, bits);
+    cc_product(c, (uint64_t)p, p != bits_sign_extend((uint64_t)p, bits), bits);
+    return p;
+}
+
+OP(imul1)
+{
+    unsigned bits = op->size * 8;
+    uint64_t b = op_rm_read(c, op, op->size);
+    __int128 p = signed_product(c, gpr_read(c, X86_RAX, op->size), b, bits);
+    set_wide(c, op->size, (uint64_t)p, (uint64_t)(p >> bits));
+}
+
+OP(imul2)
+{
+    uint64_t b = op_rm_read(c, op, op->size);
+    uint64_t a = gpr_read(c, op->reg, op->size);
+    gpr_write(c, op->reg, op->size, (uint64_t)signed_product(c, a, b, op->size * 8));
+}
+
+OP(imul3)
+{
+    uint64_t a = op_rm_read(c, op, op->size);
+    gpr_write(c, op->reg, op->size, (uint64_t)signed_product(c, a, op->imm, op->size * 8));
+}
+
+/* BMI2: the low half first, so that the high half wins when both go to one register. */
+OP(mulx)
+{
+    unsigned __int128 p =
+        (unsigned __int128)op_rm_read(c, op, op->size) * gpr_read(c, X86_RDX, op->size);
+    gpr_write(c, op->cc, op->size, (uint64_t)p);
+    gpr_write(c, op->reg, op->size, (uint64_t)(p >> (op->size * 8)));
+}
+
+/* ---- division ---- */
+
+static unsigned __int128 dividend(const struct x86_cpu *c, unsigned size)
+{
+    if (size == 1)
+        return (uint16_t)c->s.gpr[X86_RAX];
+    return (unsigned __int128)gpr_read(c, X86_RDX, size) << (size * 8) | gpr_read(c, X86_RAX, size);
+}
+
+OP(div)
+{
+    unsigned bits = op->size * 8;
+    uint64_t d = op_rm_read(c, op, op->size);
+    unsigned __int128 n = dividend(c, op->size);
+    /* The quotient fits when the dividend's upper half is smaller than the divisor. */
+    if ((uint64_t)(n >> bits) >= d)
+        x86_raise(c, X86_DE);
+    if (n >> 64) /* only then is a 128-bit division needed, which is slow */
+        set_wide(c, op->size, (uint64_t)(n / d), (uint64_t)(n % d));
+    else
+        set_wide(c, op->size, (uint64_t)n / d, (uint64_t)n % d);
+}
+
+OP(idiv)
+{
+    unsigned bits = op->size * 8;
+    int64_t d = bits_sign_extend(op_rm_read(c, op, op->size), bits);
+    unsigned __int128 u = dividend(c, op->size);
+    __int128 n = bits == 64 ? (__int128)u : bits_sign_extend((uint64_t)u, 2 * bits);
+    if (d == 0 || (d == -1 && bits == 64 && u == (unsigned __int128)1 << 127))
+        x86_raise(c, X86_DE);
+    __int128 q = n / d;
+    if (q != bits_sign_extend((uint64_t)q, bits))
+        x86_raise(c, X86_DE);
+    set_wide(c, op->size, (uint64_t)q, (uint64_t)(n % d));
+}
+
+/* ---- decimal adjustment (SDM 2: AAA, AAD, AAM, AAS, DAA, DAS) ---- */
+
+static void adjust_unpacked(struct x86_cpu *c, bool subtract)
+{
+    uint16_t ax = (uint16_t)c->s.gpr[X86_RAX];
+    bool adjust = (ax & 0xf) > 9 || cc_af(c);
+    if (adjust)
+        ax = (uint16_t)(subtract ? ax - 0x106 : ax + 0x106);
+    ax &= 0xff0f;
+    gpr_write(c, X86_RAX, 2, ax);
+    cc_logic(c, ax & 0xff, 8);
+    c->cc.aux = adjust ? BIT(63) | BIT(62) | BIT(3) : 0;
+}
+
+OP(aaa)
+{
+    adjust_unpacked(c, false);
+}
+
+OP(aas)
+{
+    adjust_unpacked(c, true);
+}
+
+OP(aam)
+{
+    uint8_t base = (uint8_t)op->imm, al = (uint8_t)c->s.gpr[X86_RAX];
+    if (base == 0)
+        x86_raise(c, X86_DE);
+    gpr_write(c, X86_RAX, 2, (uint64_t)(al / base) << 8 | al % base);
+    cc_logic(c, al % base, 8);
+}
+
+OP(aad)
+{
+    uint16_t ax = (uint16_t)c->s.gpr[X86_RAX];
+    uint8_t al = (uint8_t)((ax & 0xff) + (ax >> 8) * (uint8_t)op->imm);
+    gpr_write(c, X86_RAX, 2, al);
+    cc_logic(c, al, 8);
+}
+
+static void adjust_packed(struct x86_cpu *c, bool subtract)
+{
+    uint8_t al = (uint8_t)c->s.gpr[X86_RAX], before = al;
+    bool carry = cc_cf(c), low = (al & 0xf) > 9 || cc_af(c), cf = false;
+    if (low) {
+        cf = carry || (subtract ? al < 6 : al > 0xf9);
+        al = (uint8_t)(subtract ? al - 6 : al + 6);
+    }
+    if (before > 0x99 || carry) {
+        al = (uint8_t)(subtract ? al - 0x60 : al + 0x60);
+        cf = true;
+    }
+    gpr_write(c, X86_RAX, 1, al);
+    cc_logic(c, al, 8);
+    c->cc.aux = (cf ? BIT(63) | BIT(62) : 0) | (low ? BIT(3) : 0);
+}
+
+OP(daa)
+{
+    adjust_packed(c, false);
+}
+
+OP(das)
+{
+    adjust_packed(c, true);
+}
