@@ -38,6 +38,7 @@ struct x86_insn {
     uint8_t addrsize;    /* address size in bytes: 2, 4, 8 */
     uint8_t segment;     /* of the memory operand, overrides and defaults applied (X86_ES...) */
     bool has_segment;    /* an override prefix was there */
+    bool mode64;         /* decoded as 64-bit code */
     bool is_mem;         /* ModRM.rm is memory (or moffs) */
     uint8_t reg;         /* ModRM.reg or opcode register, REX.R / REX.B applied */
     uint8_t rm;          /* ModRM.rm register, REX.B applied, when !is_mem */

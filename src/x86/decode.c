@@ -1,0 +1,373 @@
+/*
+ * The decoder: bytes to struct x86_insn, by the tables made from forms/ *.def.
+ *
+ * On every engine's hot path, so: no bounds checks while bytes are read (an instruction near the
+ * end of what the caller has is decoded from a padded copy), one table entry for an opcode, and
+ * mostly one candidate form to compare with. SDM 2, chapter 2 is the encoding.
+ */
+#include <string.h>
+
+#include "base/bits.h"
+#include "x86/cpu.h"
+#include "x86/decode_tables.h"
+#include "x86/insn.h"
+
+/* No instruction makes the decoder read farther than this, prefixes that never end included. */
+enum { READ_MAX = 48 };
+
+/* What is known before the form is: prefixes and VEX, in the table's terms. */
+struct prefix_state {
+    unsigned pp;      /* PP_*: the mandatory prefix */
+    unsigned w;       /* REX.W or VEX.W */
+    unsigned r, x, b; /* REX.R, X, B, as bit 3 of a register */
+    unsigned vvvv;
+    unsigned l;          /* VEX.L or EVEX.L'L */
+    unsigned key;        /* KEY_* bits that EVEX adds */
+    unsigned r2, x2, v2; /* EVEX: bit 4 of reg, rm and vvvv */
+    unsigned table;
+};
+
+/* Operand sizes by [size_kind][code * 4 + W * 2 + 66]. */
+#define ALL(n)                                                                                     \
+    {                                                                                              \
+        n, n, n, n, n, n, n, n, n, n, n, n                                                         \
+    }
+static const uint8_t operand_sizes[SIZE_KINDS][12] = {
+    [SIZE_1] = ALL(1),
+    [SIZE_2] = ALL(2),
+    [SIZE_4] = ALL(4),
+    [SIZE_8] = ALL(8),
+    [SIZE_16] = ALL(16),
+    [SIZE_32] = ALL(32),
+    [SIZE_64] = ALL(64),
+    /* 16-bit code: -, 66, W, W 66; 32-bit code; 64-bit code */
+    [SIZE_V] = {2, 4, 2, 4, 4, 2, 4, 2, 4, 2, 8, 8},
+    [SIZE_V_D64] = {2, 4, 2, 4, 4, 2, 4, 2, 8, 2, 8, 8},
+    [SIZE_V_F64] = {2, 4, 2, 4, 4, 2, 4, 2, 8, 8, 8, 8},
+    [SIZE_Y] = {4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 8, 8},
+    [SIZE_Y_F64] = {4, 4, 4, 4, 4, 4, 4, 4, 8, 8, 8, 8},
+    [SIZE_Z] = {2, 4, 2, 4, 4, 2, 4, 2, 4, 2, 4, 4},
+};
+#undef ALL
+
+/* ---- prefixes ---- */
+
+/* One legacy prefix; false when the byte is none. */
+static inline bool legacy_prefix(uint8_t byte, unsigned code, struct x86_insn *out)
+{
+    switch (byte) {
+    case 0x66: out->prefixes |= X86_PREFIX_OPSIZE; return true;
+    case 0x67: out->prefixes |= X86_PREFIX_ADDRSIZE; return true;
+    case 0xf0: out->prefixes |= X86_PREFIX_LOCK; return true;
+    case 0xf2: /* the last of F2 and F3 counts */
+        out->prefixes = (out->prefixes & ~X86_PREFIX_REP) | X86_PREFIX_REPNE;
+        return true;
+    case 0xf3: out->prefixes = (out->prefixes & ~X86_PREFIX_REPNE) | X86_PREFIX_REP; return true;
+    case 0x26:
+    case 0x2e:
+    case 0x36:
+    case 0x3e:
+        if (code != X86_CODE64) { /* ignored in 64-bit code */
+            out->segment = (byte >> 3) & 3;
+            out->has_segment = true;
+        }
+        return true;
+    case 0x64:
+    case 0x65:
+        out->segment = byte - 0x64 + X86_FS;
+        out->has_segment = true;
+        return true;
+    default: return false;
+    }
+}
+
+static inline unsigned mandatory_prefix(unsigned prefixes)
+{
+    if (prefixes & (X86_PREFIX_REP | X86_PREFIX_REPNE))
+        return prefixes & X86_PREFIX_REP ? PP_F3 : PP_F2;
+    return prefixes & X86_PREFIX_OPSIZE ? PP_66 : PP_NONE;
+}
+
+/* C4 and C5, behind the byte itself. Returns the bytes read, 0 when invalid (SDM 2, 2.3). */
+static unsigned vex_prefix(const uint8_t *p, bool three, unsigned code, struct x86_insn *out,
+                           struct prefix_state *s)
+{
+    uint8_t last = p[three];
+    if (out->prefixes &
+        (X86_PREFIX_LOCK | X86_PREFIX_REP | X86_PREFIX_REPNE | X86_PREFIX_OPSIZE | X86_PREFIX_REX))
+        return 0;
+    out->map = 1;
+    s->w = 0;
+    s->r = ~p[0] >> 4 & 8;
+    if (three) {
+        out->map = p[0] & 31;
+        if (out->map < 1 || out->map > 3)
+            return 0;
+        s->x = ~p[0] >> 3 & 8;
+        s->b = ~p[0] >> 2 & 8;
+        s->w = last >> 7;
+    }
+    s->vvvv = ~last >> 3 & 15;
+    if (code != X86_CODE64) {
+        s->b = 0;
+        s->vvvv &= 7; /* bit 6 is ignored, or part of what makes it VEX */
+    }
+    s->l = last >> 2 & 1;
+    s->pp = (const uint8_t[]){PP_NONE, PP_66, PP_F3, PP_F2}[last & 3];
+    s->table = TABLE_VEX + out->map;
+    out->prefixes |= X86_PREFIX_VEX;
+    out->rex = (uint8_t)(0x40 | s->w << 3 | s->r >> 1 | s->x >> 2 | s->b >> 3);
+    out->vvvv = (uint8_t)s->vvvv;
+    out->vl = (uint8_t)(16 << s->l);
+    return 1 + three;
+}
+
+/* ---- ModRM, SIB and displacement ---- */
+
+static const uint8_t *address16(const uint8_t *p, unsigned mod, unsigned rm, struct x86_insn *out)
+{
+    static const struct {
+        uint8_t base, index;
+    } forms[8] = {
+        {X86_RBX, X86_RSI},    {X86_RBX, X86_RDI},    {X86_RBP, X86_RSI},    {X86_RBP, X86_RDI},
+        {X86_RSI, X86_NO_REG}, {X86_RDI, X86_NO_REG}, {X86_RBP, X86_NO_REG}, {X86_RBX, X86_NO_REG},
+    };
+    out->base = forms[rm].base;
+    out->index = forms[rm].index;
+    if (mod == 0 && rm == 6) {
+        out->base = X86_NO_REG;
+        mod = 2;
+    }
+    if (mod == 1) {
+        out->disp = (int8_t)p[0];
+        return p + 1;
+    }
+    if (mod == 2) {
+        out->disp = (int16_t)load_u16(p);
+        return p + 2;
+    }
+    return p;
+}
+
+static const uint8_t *address32(const uint8_t *p, unsigned mod, unsigned rm, unsigned code,
+                                const struct prefix_state *s, struct x86_insn *out)
+{
+    unsigned base = rm;
+    if (rm == 4) {
+        unsigned sib = *p++, index = (sib >> 3 & 7) | s->x;
+        base = sib & 7;
+        out->scale = (uint8_t)(sib >> 6);
+        out->index = index == 4 ? X86_NO_REG : (uint8_t)index;
+    }
+    out->base = (uint8_t)(base | s->b);
+    if (mod == 0 && base == 5) {
+        out->base = rm == 5 && code == X86_CODE64 ? X86_BASE_RIP : X86_NO_REG;
+        mod = 2;
+    }
+    if (mod == 1) {
+        out->disp = (int8_t)p[0];
+        return p + 1;
+    }
+    if (mod == 2) {
+        out->disp = (int32_t)load_u32(p);
+        return p + 4;
+    }
+    return p;
+}
+
+static inline const uint8_t *memory_operand(const uint8_t *p, unsigned code,
+                                            const struct prefix_state *s, struct x86_insn *out)
+{
+    unsigned mod = out->modrm >> 6, rm = out->modrm & 7;
+    out->is_mem = true;
+    if (out->addrsize == 2)
+        p = address16(p, mod, rm, out);
+    else
+        p = address32(p, mod, rm, code, s, out);
+    if (!out->has_segment && (out->base == X86_RSP || out->base == X86_RBP))
+        out->segment = X86_SS;
+    return p;
+}
+
+/* ---- immediates ---- */
+
+static const uint8_t *immediate(const uint8_t *p, unsigned kind, struct x86_insn *out)
+{
+    switch (kind) {
+    case IMM_8: out->imm = *p; return p + 1;
+    case IMM_S8: out->imm = (int8_t)*p; return p + 1;
+    case IMM_16: out->imm = load_u16(p); return p + 2;
+    case IMM_V:
+        if (out->opsize == 8) {
+            out->imm = (int64_t)load_u64(p);
+            return p + 8;
+        }
+        /* fall through */
+    case IMM_Z:
+        if (out->opsize == 2) {
+            out->imm = (int16_t)load_u16(p);
+            return p + 2;
+        }
+        out->imm = (int32_t)load_u32(p);
+        return p + 4;
+    case IMM_OFS:
+        out->is_mem = true;
+        out->disp = (int64_t)(load_u64(p) & bits_mask(out->addrsize * 8u));
+        return p + out->addrsize;
+    case IMM_FAR:
+        out->imm = out->opsize == 2 ? load_u16(p) : load_u32(p);
+        p += out->opsize == 2 ? 2 : 4;
+        out->imm2 = load_u16(p);
+        return p + 2;
+    case IMM_ENTER:
+        out->imm = load_u16(p);
+        out->imm2 = p[2];
+        return p + 3;
+    case IMM_8_8:
+        out->imm = p[0];
+        out->imm2 = p[1];
+        return p + 2;
+    case IMM_ONE: out->imm = 1; return p;
+    default: return p;
+    }
+}
+
+/* ---- the form ---- */
+
+static inline const struct match *find_match(const struct opcode *o, unsigned key)
+{
+    if (o->flags & OPCODE_SPLIT)
+        o = &decode_split[o->first + ((key >> KEY_REG_SHIFT & 7) | (key & KEY_MOD3 ? 8 : 0))];
+    const struct match *m = &decode_matches[o->first];
+    for (unsigned n = o->count; n; n--, m++)
+        if ((key & m->mask) == m->value)
+            return m;
+    return NULL;
+}
+
+/* What the tables can't say with a mask. */
+static bool is_valid(const struct match *m, const struct prefix_state *s,
+                     const struct x86_insn *out)
+{
+    if ((out->prefixes & X86_PREFIX_LOCK) && !((m->flags & MATCH_LOCK) && out->is_mem))
+        return false;
+    if ((m->flags & MATCH_CR) && (s->r && (out->modrm & 0x38)))
+        return false; /* CR9 to CR15 */
+    if ((m->flags & MATCH_DR) && s->r)
+        return false;
+    return !(out->prefixes & X86_PREFIX_VEX) || (m->flags & MATCH_VVVV) || s->vvvv == 0;
+}
+
+static inline void registers(const struct match *m, const struct prefix_state *s,
+                             struct x86_insn *out)
+{
+    if (m->flags & MATCH_OPREG)
+        out->reg = (uint8_t)((out->opcode & 7) | s->b);
+    else if (m->flags & MATCH_SEGREG)
+        out->reg = out->opcode >> 3 & 7;
+    else
+        out->reg = (uint8_t)((out->modrm >> 3 & 7) | (m->flags & MATCH_REG8 ? 0 : s->r));
+    out->rm = (uint8_t)((out->modrm & 7) | (m->flags & MATCH_RM8 ? 0 : s->b));
+}
+
+/* Prefixes, escapes and VEX: everything before the opcode. Returns where the opcode is, or NULL
+ * when the prefixes make the instruction invalid, too long or end it (*end is set). */
+static const uint8_t *prefixes(const uint8_t *p, unsigned code, struct x86_insn *out,
+                               struct prefix_state *s, const uint8_t **end)
+{
+    const uint8_t *limit = p + X86_INSN_MAX;
+    unsigned rex = 0;
+    for (;; p++) {
+        if (code == X86_CODE64 && (*p & 0xf0) == 0x40)
+            rex = *p; /* counts only right before the opcode */
+        else if (legacy_prefix(*p, code, out))
+            rex = 0;
+        else
+            break;
+        if (p >= limit) {
+            *end = p + 1;
+            return NULL;
+        }
+    }
+    static const uint8_t address_sizes[3][2] = {{2, 4}, {4, 2}, {8, 4}};
+    out->addrsize = address_sizes[code][!!(out->prefixes & X86_PREFIX_ADDRSIZE)];
+    if (rex) {
+        out->prefixes |= X86_PREFIX_REX;
+        out->rex = (uint8_t)rex;
+        s->w = rex >> 3 & 1;
+        s->r = rex << 1 & 8;
+        s->x = rex << 2 & 8;
+        s->b = rex << 3 & 8;
+    }
+    s->pp = mandatory_prefix(out->prefixes);
+    if (*p == 0x0f) {
+        out->map = 1;
+        p++;
+        if (*p == 0x38 || *p == 0x3a) {
+            out->map = *p == 0x38 ? 2 : 3;
+            p++;
+        }
+        s->table = TABLE_LEGACY + out->map;
+    } else if ((*p & 0xfe) == 0xc4 && (code == X86_CODE64 || p[1] >= 0xc0)) {
+        unsigned n = vex_prefix(p + 1, *p == 0xc4, code, out, s);
+        if (n == 0) {
+            *end = p + 1;
+            return NULL;
+        }
+        p += 1 + n;
+    }
+    return p;
+}
+
+/* Decodes from bytes that READ_MAX can be read of. len is set whatever comes of it. */
+static bool decode(const uint8_t *bytes, unsigned code, struct x86_insn *out)
+{
+    struct prefix_state s = {0};
+    *out = (struct x86_insn){
+        .segment = X86_DS, .mode64 = code == X86_CODE64, .base = X86_NO_REG, .index = X86_NO_REG};
+    const uint8_t *end = bytes, *p = prefixes(bytes, code, out, &s, &end);
+    if (!p) {
+        out->len = (uint8_t)(end - bytes);
+        return false;
+    }
+    out->opcode = *p++;
+    const struct opcode *o = &decode_opcodes[s.table][out->opcode];
+    unsigned key = s.pp | s.w << 10 | s.l << KEY_L_SHIFT | s.key | s.b << 10;
+    key |= code == X86_CODE64 ? KEY_MODE64 : 0;
+    if (o->flags & OPCODE_MODRM) {
+        out->modrm = *p++;
+        key |= (out->modrm & 7u) << KEY_RM_SHIFT | (out->modrm >> 3 & 7u) << KEY_REG_SHIFT |
+               (out->modrm >= 0xc0 ? KEY_MOD3 : 0);
+    }
+    const struct match *m = find_match(o, key);
+    if (unlikely(!m)) {
+        out->len = (uint8_t)(p - bytes);
+        return false;
+    }
+    out->form = m->form;
+    if ((o->flags & OPCODE_MODRM) && out->modrm < 0xc0 && !(m->flags & MATCH_ANY_MOD))
+        p = memory_operand(p, code, &s, out);
+    registers(m, &s, out);
+    out->opsize =
+        m->size == SIZE_VL
+            ? (out->vl ? out->vl : 16)
+            : operand_sizes[m->size][code * 4 + s.w * 2 + !!(out->prefixes & X86_PREFIX_OPSIZE)];
+    p = immediate(p, m->imm, out);
+    out->len = (uint8_t)(p - bytes);
+    return is_valid(m, &s, out);
+}
+
+enum x86_decode_status x86_decode(const uint8_t *bytes, size_t n, unsigned code,
+                                  struct x86_insn *out)
+{
+    uint8_t padded[READ_MAX];
+    if (n < READ_MAX) {
+        memcpy(padded, bytes, n);
+        memset(padded + n, 0, sizeof padded - n);
+        bytes = padded;
+    }
+    bool valid = decode(bytes, code, out);
+    if (out->len > X86_INSN_MAX || out->len > n)
+        return n >= X86_INSN_MAX ? X86_DECODE_TOO_LONG : X86_DECODE_SHORT;
+    return valid ? X86_DECODED : X86_DECODE_INVALID;
+}
