@@ -703,7 +703,7 @@ static void write_tables(FILE *out)
 static void write_sems(FILE *out)
 {
     fprintf(out, "/* Made by forms/generate.c from the form tables. */\n"
-                 "#include \"x86/forms.h\"\n#include \"x86/sem/op.h\"\n\n");
+                 "#include \"x86/forms.h\"\n\n");
     for (unsigned i = 0; i < row_count; i++) {
         bool seen = !*rows[i].sem;
         for (unsigned j = 0; j < i && !seen; j++)
