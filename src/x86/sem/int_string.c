@@ -60,6 +60,8 @@ static uint64_t elements_in_page(const struct string *s, uint64_t lin)
 static uint64_t stride_limit(struct x86_cpu *c, const struct string *s, unsigned reg, unsigned seg,
                              uint64_t lin)
 {
+    if (c->s.rflags & FLAG_TF)
+        return 1;
     uint64_t n = elements_in_page(s, lin);
     if (c->code == X86_CODE64 && s->addr_size == 8)
         return n;
@@ -82,7 +84,8 @@ static uint8_t *string_host(struct x86_cpu *c, const struct string *s, uint64_t 
     return (uint8_t *)(e->addend + lin) - (s->step > 0 ? 0 : (n - 1) * s->size);
 }
 
-/* More to do after a stride: true when the instruction must be left to let something in. */
+/* More to do after a stride: true when the instruction must be left to let something in. A single
+ * step traps after each iteration. */
 static bool string_interrupted(const struct x86_cpu *c)
 {
     return atomic_load_explicit(&c->request, memory_order_relaxed) != 0;

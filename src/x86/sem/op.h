@@ -199,6 +199,10 @@ static inline void gpr_write(struct x86_cpu *c, unsigned reg, unsigned size, uin
 static inline uint64_t op_offset(const struct x86_cpu *c, const struct op *op)
 {
     uint64_t a = c->s.gpr[op->base] + (c->s.gpr[op->index] << op->scale) + (int64_t)op->disp;
+    if (likely(!(op->flags & (OPF_ADDR32 | OPF_ADDR16 | OPF_RIP))))
+        return a;
+    if (op->flags & OPF_RIP)
+        a += op->end;
     if (op->flags & OPF_ADDR32)
         return (uint32_t)a;
     return op->flags & OPF_ADDR16 ? (uint16_t)a : a;

@@ -1,0 +1,70 @@
+/*
+ * What the files of this engine share.
+ */
+#ifndef DOPPEL_ENGINE_EMULATE_H
+#define DOPPEL_ENGINE_EMULATE_H
+
+#include <pthread.h>
+
+#include "base/gate.h"
+#include "engine/emulate/cache.h"
+#include "engine/engine.h"
+#include "memory/memory.h"
+#include "x86/cpu.h"
+#include "x86/sem/block.h"
+
+enum { EMULATE_VCPUS = 16 };
+
+/* A block of one instruction that is not kept: single steps, instructions across two pages. */
+struct scratch_block {
+    struct block head;
+    struct op ops[2];
+};
+
+struct engine_vcpu {
+    struct x86_cpu cpu;
+    struct engine_vm *vm;
+    struct block_cache cache;
+    struct jump_entry jump[JUMP_SIZE];
+    uint64_t generation; /* of everything the jump cache depends on */
+    struct scratch_block scratch;
+    uint64_t from_rip; /* where the block that is being left began */
+    bool step_once;    /* the next instruction runs alone, whatever its page holds */
+    bool inside;       /* the thread is inside the gate */
+    pthread_t thread;  /* while inside */
+    uint64_t pauses_seen;
+    uint64_t interrupts, exceptions, halts, pio, mmio;
+};
+
+struct engine_vm {
+    struct gate gate;
+    struct memory *memory;
+    const struct x86_model *model;
+    unsigned vcpus;
+    unsigned created;
+    struct engine_vcpu *vcpu[EMULATE_VCPUS];
+    struct x86_cpu *cpus[EMULATE_VCPUS];
+};
+
+/* run.c */
+enum engine_exit emulate_run(struct engine_vcpu *v, uint64_t insns_limit);
+
+/* How run()'s loop is come back to from inside an instruction. */
+enum { JUMP_FAULT = 1, JUMP_RESTART = 2 };
+
+/* build.c: the block at the current RIP, from the cache or decoded now; NULL when it can't be
+ * cached (the first instruction crosses into another page, or is not in RAM). Fetch faults are
+ * raised. */
+struct block *emulate_find_block(struct engine_vcpu *v);
+/* The instruction at the current RIP as a block of its own, not cached. */
+struct block *emulate_scratch_block(struct engine_vcpu *v);
+
+/* emulate.c: nothing that the jump cache holds is right any more. */
+void emulate_forget_jumps(struct engine_vcpu *v);
+/* Drops the blocks that [gpa, gpa + len) touches, on every vCPU. In an exclusive section, or with
+ * one vCPU. */
+void emulate_drop_code(struct engine_vm *vm, uint64_t gpa, uint64_t len);
+/* Notes that the page holds decoded code now: stores to it are told from here on. */
+void emulate_watch_code(struct engine_vcpu *v, uint64_t gpa);
+
+#endif
