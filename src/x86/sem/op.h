@@ -52,9 +52,9 @@ enum {
     OPF_REPNE = 1u << 2,  /* F2, where it repeats */
     OPF_ADDR16 = 1u << 3, /* address size; none: the mode's 64 bits */
     OPF_ADDR32 = 1u << 4,
-    OPF_IMM = 1u << 5, /* the source is the immediate */
-    OPF_STORE =
-        1u << 6, /* the rm operand is the destination (movaps xmm/m, xmm), register or not */
+    OPF_IMM = 1u << 5,   /* the source is the immediate */
+    OPF_STORE = 1u << 6, /* rm is the destination (movaps xmm/m, xmm) */
+    OPF_RIP = 1u << 7,   /* RIP-relative, and disp still lacks `end` */
 };
 
 struct op {
