@@ -143,6 +143,9 @@ struct x86_cpu {
         bool has_error;
         uint32_t error;
     } fault;
+    /* The running instruction has switched tasks: a fault that it still raises is the new task's,
+     * whose first instruction s.rip is at. */
+    bool task_switched;
 
     /* ---- surroundings ---- */
     unsigned index; /* which vCPU of the machine */
