@@ -7,87 +7,70 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_CHUNK = 1 << 16 };
-
-static bool image_grow(struct image *image, size_t *capacity)
+/* A file that grows or shrinks while it is read is taken as long as it was, or is. */
+static bool read_all(struct image *image, int fd, size_t size, const char *what, struct error *err)
 {
-    size_t larger = *capacity ? *capacity * 2 : READ_CHUNK;
-    uint8_t *data = realloc(image->data, larger);
-    if (!data)
-        return false;
-    image->data = data;
-    *capacity = larger;
-    return true;
-}
-
-static bool read_all(struct image *image, int fd, size_t capacity, const char *what, uint64_t limit,
-                     struct error *err)
-{
-    for (;;) {
-        if (image->size == capacity && !image_grow(image, &capacity))
-            return error_set(err, "%s %s: no host memory to read it into; free some", what,
-                             image->path);
-        ssize_t n = read(fd, image->data + image->size, capacity - image->size);
+    while (image->size < size) {
+        ssize_t n = read(fd, image->data + image->size, size - image->size);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return error_errno(err, "%s %s: can't be read", what, image->path);
         if (n == 0)
-            return true;
+            break;
         image->size += (size_t)n;
-        if (image->size > limit)
-            return error_set(
-                err, "%s %s: larger than the guest's memory of %" PRIu64 " MiB; raise --memory",
-                what, image->path, limit >> 20);
     }
+    return true;
 }
 
-/* Opens the file and makes a first buffer, large enough for all of a regular file and one byte more
- * (so that its end is seen without growing). */
-static int open_image(struct image *image, const char *what, uint64_t limit, size_t *capacity,
-                      struct error *err)
+/* Non-blocking, so that a FIFO without a writer is refused and not waited for. */
+static int open_image(const struct image *image, const char *what, struct error *err)
 {
-    int fd = open(image->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        if (errno == ENOENT)
-            error_set(err, "%s %s: there is no such file; check the path", what, image->path);
-        else
-            error_errno(err, "%s %s: can't be opened", what, image->path);
-        return -1;
-    }
+    int fd = open(image->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+        error_set(err, "%s %s: there is no such file; check the path", what, image->path);
+    else if (fd < 0)
+        error_errno(err, "%s %s: can't be opened", what, image->path);
+    return fd;
+}
+
+static bool check_image(const struct image *image, int fd, const char *what, uint64_t limit,
+                        size_t *size, struct error *err)
+{
     struct stat st;
-    if (fstat(fd, &st) < 0) {
-        error_errno(err, "%s %s: can't be examined", what, image->path);
-    } else if (S_ISDIR(st.st_mode)) {
-        error_set(err, "%s %s: is a directory; name a file", what, image->path);
-    } else if (S_ISREG(st.st_mode) && (uint64_t)st.st_size > limit) {
-        error_set(err,
-                  "%s %s: its %" PRIu64 " MiB are more than the guest's memory of %" PRIu64
-                  " MiB; raise --memory",
-                  what, image->path, (uint64_t)st.st_size >> 20, limit >> 20);
-    } else {
-        *capacity = S_ISREG(st.st_mode) ? (size_t)st.st_size + 1 : READ_CHUNK;
-        image->data = malloc(*capacity);
-        if (image->data)
-            return fd;
-        error_set(err, "%s %s: no host memory to read it into; free some", what, image->path);
-    }
-    close(fd);
-    return -1;
+    if (fstat(fd, &st) < 0)
+        return error_errno(err, "%s %s: can't be examined", what, image->path);
+    if (S_ISDIR(st.st_mode))
+        return error_set(err, "%s %s: is a directory; name a file", what, image->path);
+    if (!S_ISREG(st.st_mode))
+        return error_set(err, "%s %s: not a regular file; copy it to one", what, image->path);
+    if (st.st_size == 0)
+        return error_set(err, "%s %s: the file is empty; give another", what, image->path);
+    if ((uint64_t)st.st_size > limit)
+        return error_set(err,
+                         "%s %s: its %" PRIu64 " MiB are more than the guest's memory of %" PRIu64
+                         " MiB; raise --memory",
+                         what, image->path, (uint64_t)st.st_size >> 20, limit >> 20);
+    *size = (size_t)st.st_size;
+    return true;
 }
 
 bool image_read(struct image *image, const char *what, const char *path, uint64_t limit,
                 struct error *err)
 {
     *image = (struct image){.path = path};
-    size_t capacity = 0;
-    int fd = open_image(image, what, limit, &capacity, err);
+    size_t size = 0;
+    int fd = open_image(image, what, err);
     if (fd < 0)
         return false;
-    bool ok = read_all(image, fd, capacity, what, limit, err);
+    bool ok = check_image(image, fd, what, limit, &size, err);
+    if (ok) {
+        image->data = malloc(size);
+        ok = image->data
+                 ? read_all(image, fd, size, what, err)
+                 : error_set(err, "%s %s: no host memory to read it into; free some", what, path);
+    }
     close(fd);
-    if (ok && image->size == 0)
-        ok = error_set(err, "%s %s: the file is empty; give another", what, path);
     if (!ok)
         image_free(image);
     return ok;

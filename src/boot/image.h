@@ -18,8 +18,8 @@ struct image {
     size_t size;
 };
 
-/* Reads a whole regular file (or what a pipe gives) of at most limit bytes; what names its role in
- * messages ("kernel"). On failure *image is empty. */
+/* Reads a whole regular file of 1 to limit bytes; what names its role in messages ("kernel"). On
+ * failure *image is empty. */
 bool image_read(struct image *image, const char *what, const char *path, uint64_t limit,
                 struct error *err);
 void image_free(struct image *image);

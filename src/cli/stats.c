@@ -1,0 +1,107 @@
+#include "cli/stats.h"
+
+#include <inttypes.h>
+
+#include "base/bits.h"
+
+/* The counters of an engine, in the order in which they are shown. */
+static const struct counter {
+    const char *name;
+    const char *what;
+    size_t offset;
+} engine_counters[] =
+    {
+#define COUNTER(field, what)                                                                       \
+    {                                                                                              \
+#field, what, offsetof(struct engine_stats, field)                                         \
+    }
+        COUNTER(instructions, "instructions"),
+        COUNTER(direct, "  run as they were"),
+        COUNTER(translated, "  run as translated code"),
+        COUNTER(interrupts, "interrupts delivered"),
+        COUNTER(exceptions, "exceptions delivered"),
+        COUNTER(pio, "port accesses"),
+        COUNTER(mmio, "memory-mapped accesses"),
+        COUNTER(halts, "halts"),
+        COUNTER(pauses, "pauses"),
+        COUNTER(blocks_decoded, "blocks decoded"),
+        COUNTER(blocks_dropped, "blocks dropped"),
+        COUNTER(cache_flushes, "code cache flushes"),
+        COUNTER(tlb_misses, "TLB misses"),
+        COUNTER(tlb_flushes, "TLB flushes"),
+#undef COUNTER
+},
+  machine_counters[] = {
+#define COUNTER(field, what)                                                                       \
+    {                                                                                              \
+#field, what, offsetof(struct machine_stats, field)                                        \
+    }
+      COUNTER(interrupts, "device interrupts"),         COUNTER(timers_fired, "timers fired"),
+      COUNTER(lock_waits, "waits for the device lock"), COUNTER(resets, "resets"),
+      COUNTER(console_in, "console bytes in"),          COUNTER(console_out, "console bytes out"),
+#undef COUNTER
+};
+
+static uint64_t value_of(const void *stats, const struct counter *c)
+{
+    return *(const uint64_t *)((const char *)stats + c->offset);
+}
+
+/* n of total, in per cent. */
+static double share(uint64_t n, uint64_t total)
+{
+    return total ? 100.0 * (double)n / (double)total : 0.0;
+}
+
+static void print_text(FILE *to, const struct machine_stats *s)
+{
+    double seconds = (double)s->run_ns / 1e9;
+    const struct engine_stats *e = &s->engine;
+    fprintf(to, "doppel: %.3f s on the host, %.3f s for the guest\n", seconds,
+            (double)s->guest_ns / 1e9);
+    fprintf(to, "  %-26s %16.1f\n", "million instructions a second",
+            seconds > 0 ? (double)e->instructions / seconds / 1e6 : 0.0);
+    fprintf(to, "  %-26s %15.1f%%\n", "direct share", share(e->direct, e->instructions));
+    fprintf(to, "  %-26s %15.1f%%\n", "translated share", share(e->translated, e->instructions));
+    for (size_t i = 0; i < ARRAY_LEN(engine_counters); i++)
+        fprintf(to, "  %-26s %16" PRIu64 "\n", engine_counters[i].what,
+                value_of(e, &engine_counters[i]));
+    for (size_t i = 0; i < ARRAY_LEN(machine_counters); i++)
+        fprintf(to, "  %-26s %16" PRIu64 "\n", machine_counters[i].what,
+                value_of(s, &machine_counters[i]));
+    for (unsigned i = 0; s->cpus > 1 && i < s->cpus && i < MACHINE_CPUS; i++)
+        fprintf(to, "  instructions of vCPU %-5u %16" PRIu64 "\n", i, s->vcpu[i].instructions);
+}
+
+static void print_engine_json(FILE *to, const struct engine_stats *e)
+{
+    fprintf(to, "{");
+    for (size_t i = 0; i < ARRAY_LEN(engine_counters); i++)
+        fprintf(to, "%s\"%s\": %" PRIu64, i ? ", " : "", engine_counters[i].name,
+                value_of(e, &engine_counters[i]));
+    fprintf(to, "}");
+}
+
+static void print_json(FILE *to, const struct machine_stats *s)
+{
+    fprintf(to, "{\"run_ns\": %" PRIu64 ", \"guest_ns\": %" PRIu64, s->run_ns, s->guest_ns);
+    for (size_t i = 0; i < ARRAY_LEN(machine_counters); i++)
+        fprintf(to, ", \"%s\": %" PRIu64, machine_counters[i].name,
+                value_of(s, &machine_counters[i]));
+    fprintf(to, ",\n \"total\": ");
+    print_engine_json(to, &s->engine);
+    fprintf(to, ",\n \"vcpus\": [");
+    for (unsigned i = 0; i < s->cpus && i < MACHINE_CPUS; i++) {
+        fprintf(to, "%s\n  ", i ? "," : "");
+        print_engine_json(to, &s->vcpu[i]);
+    }
+    fprintf(to, "]}\n");
+}
+
+void stats_print(FILE *to, const struct machine_stats *s, bool json)
+{
+    if (json)
+        print_json(to, s);
+    else
+        print_text(to, s);
+}

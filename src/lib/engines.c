@@ -1,0 +1,61 @@
+#include "lib/engines.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bits.h"
+
+static const struct engine_entry entries[] = {
+    {"hardware", "the processor's own virtualization, through KVM", NULL},
+    {"binary", "guest code rewritten where it must be and run as it is elsewhere", NULL},
+    {"translate", "dynamic translation from compiled pieces of the processor's semantics", NULL},
+    {"emulate", "full emulation of the processor in portable C", &engine_emulate},
+};
+
+const struct engine_entry *engine_entry_at(unsigned index)
+{
+    return index < ARRAY_LEN(entries) ? &entries[index] : NULL;
+}
+
+bool engine_entry_usable(const struct engine_entry *e, char *why, size_t size)
+{
+    if (e->engine)
+        return e->engine->usable(why, size);
+    snprintf(why, size, "this version of Doppel does not have it yet");
+    return false;
+}
+
+static const struct engine_entry *find_entry(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(entries); i++)
+        if (strcmp(entries[i].name, name) == 0)
+            return &entries[i];
+    return NULL;
+}
+
+static const struct engine *pick_auto(struct error *err)
+{
+    char why[256];
+    for (size_t i = 0; i < ARRAY_LEN(entries); i++)
+        if (engine_entry_usable(&entries[i], why, sizeof why))
+            return entries[i].engine;
+    error_set(err, "--engine auto: no engine works here; see `doppel engines`");
+    return NULL;
+}
+
+const struct engine *engine_pick(const char *name, struct error *err)
+{
+    char why[256];
+    if (strcmp(name, "auto") == 0)
+        return pick_auto(err);
+    const struct engine_entry *e = find_entry(name);
+    if (!e) {
+        error_usage(err, "--engine %s: there is no such engine; see `doppel engines`", name);
+        return NULL;
+    }
+    if (!engine_entry_usable(e, why, sizeof why)) {
+        error_set(err, "--engine %s: %s; use --engine auto", name, why);
+        return NULL;
+    }
+    return e->engine;
+}

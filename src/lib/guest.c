@@ -1,0 +1,65 @@
+#include "lib/guest.h"
+
+#include <sys/random.h>
+
+#include "base/bits.h"
+#include "lib/engines.h"
+
+/* The machine asks for the guest to be put into its memory. */
+static bool load(struct machine *m, void *ctx, struct x86_state *bsp, struct error *err)
+{
+    struct guest *g = ctx;
+    const struct config *c = g->config;
+    struct machine_e820 e820[MACHINE_E820_MAX];
+    struct boot_range map[MACHINE_E820_MAX];
+    unsigned count = machine_e820(m, e820);
+    for (unsigned i = 0; i < count; i++)
+        map[i] = (struct boot_range){e820[i].base, e820[i].size, e820[i].type};
+    const struct boot_options options = {
+        .kernel = c->kernel,
+        .initrd = c->initrd,
+        .append = c->append,
+        .modules = c->module,
+        .module_count = c->module_count,
+        .way = c->way,
+        .map = map,
+        .map_count = count,
+        .rsdp = machine_rsdp(m),
+        .seed = g->has_seed ? g->seed : NULL,
+        .seed_size = sizeof g->seed,
+    };
+    return boot_load(machine_memory(m), &options, bsp, err);
+}
+
+bool guest_create(struct guest *g, const struct config *config, struct console *console,
+                  struct error *err)
+{
+    *g = (struct guest){.config = config};
+    const struct engine *engine = engine_pick(config->engine ? config->engine : "auto", err);
+    if (!engine)
+        return false;
+    /* A run under the virtual clock is the same each time: no seed from the host then. */
+    g->has_seed = !config->virtual_clock &&
+                  getrandom(g->seed, sizeof g->seed, GRND_NONBLOCK) == sizeof g->seed;
+    const struct machine_config machine = {
+        .name = config->name,
+        .memory = config->memory,
+        .cpus = config->cpus,
+        .cpu_model = config->cpu,
+        .engine = engine,
+        .virtual_clock = config->virtual_clock,
+        .no_reboot = config->no_reboot,
+        .debug_exit = config->debug_exit,
+        .console = console,
+        .load = load,
+        .load_ctx = g,
+    };
+    return machine_create(&g->machine, &machine, err);
+}
+
+void guest_destroy(struct guest *g)
+{
+    if (g->machine)
+        machine_destroy(g->machine);
+    g->machine = NULL;
+}
