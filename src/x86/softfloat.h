@@ -160,6 +160,17 @@ sf32 sf64_to_sf32(struct sf_env *env, sf64 a);
 /* FLD of memory: raises DE for denormals, IE for SNaNs. */
 sf80 sf32_to_sf80(struct sf_env *env, sf32 a);
 sf80 sf64_to_sf80(struct sf_env *env, sf64 a);
+/* The same number, raising nothing and leaving SNaNs as they are: operands from memory. */
+sf80 sf32_widen(sf32 a);
+sf80 sf64_widen(sf64 a);
+static inline bool sf32_is_denormal(sf32 a)
+{
+    return (a << 1) - 1 < 0xffffff;
+}
+static inline bool sf64_is_denormal(sf64 a)
+{
+    return (a << 1) - 1 < UINT64_C(0x1fffffffffffff);
+}
 /* FST to memory. Raises no DE for a denormal source; an unmasked overflow or underflow gives no
  * usable result (nothing is stored). */
 sf32 sf80_to_sf32(struct sf_env *env, sf80 a);

@@ -235,23 +235,36 @@ sf32 sf64_to_sf32(struct sf_env *env, sf64 a)
 
 /* ---- to and from the 80-bit format ---- */
 
-IEEE sf80 ieee_to_f80(struct sf_env *env, uint64_t a, unsigned F)
+/* Exact, raising nothing. */
+IEEE sf80 ieee_widen(uint64_t a, unsigned F)
 {
     bool sign = ieee_sign(a, F);
-    if (ieee_is_nan(a, F)) {
-        if (ieee_is_snan(a, F))
-            env->flags |= SF_IE;
-        return f80_make(sign, F80_MAX, F80_INT | F80_QUIET | a << (63 - F));
-    }
-    if (ieee_is_inf(a, F))
-        return f80_inf(sign);
+    if (ieee_exp(a, F) == ieee_max(F))
+        return f80_make(sign, F80_MAX, F80_INT | a << (63 - F));
     if (ieee_is_zero(a, F))
         return f80_make(sign, 0, 0);
-    ieee_note_denormal(env, a, F);
     struct ieee_num x = ieee_unpack(a, F);
     return f80_make(sign, (unsigned)(x.exp - ieee_bias(F) + F80_BIAS), x.sig);
 }
 
+IEEE sf80 ieee_to_f80(struct sf_env *env, uint64_t a, unsigned F)
+{
+    ieee_note_denormal(env, a, F);
+    if (ieee_is_snan(a, F)) {
+        env->flags |= SF_IE;
+        a |= ieee_quiet(F);
+    }
+    return ieee_widen(a, F);
+}
+
+sf80 sf32_widen(sf32 a)
+{
+    return ieee_widen(a, F32);
+}
+sf80 sf64_widen(sf64 a)
+{
+    return ieee_widen(a, F64);
+}
 sf80 sf32_to_sf80(struct sf_env *env, sf32 a)
 {
     return ieee_to_f80(env, a, F32);
