@@ -18,7 +18,6 @@ enum x86_msr {
     MSR_TSC = 0x10,
     MSR_PLATFORM_ID = 0x17,
     MSR_APIC_BASE = 0x1b,
-    MSR_FEATURE_CONTROL = 0x3a,
     MSR_TSC_ADJUST = 0x3b,
     MSR_SPEC_CTRL = 0x48,
     MSR_PRED_CMD = 0x49,
