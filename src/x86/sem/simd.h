@@ -1,0 +1,241 @@
+/*
+ * What the MMX and SSE instructions are written with.
+ *
+ * A vector is a row of lanes; a lane is 16 bytes of an XMM register, or the 8 of an MMX register.
+ * An instruction is a function on lanes (SIMD() and LANE() below), and knows nothing of where its
+ * operands come from: wider and three-operand forms call the same function for each of their lanes.
+ * What is round it is here: may the guest use the instruction at all, fetch the operands, store the
+ * result.
+ *
+ * The order is the same everywhere, since a fault must leave nothing changed: check, read memory,
+ * compute, report floating-point exceptions, commit.
+ */
+#ifndef DOPPEL_X86_SEM_SIMD_H
+#define DOPPEL_X86_SEM_SIMD_H
+
+#include "x86/fpu.h"
+#include "x86/sem/op.h"
+#include "x86/softfloat.h"
+
+union simd_lane {
+    uint8_t u8[16];
+    int8_t i8[16];
+    uint16_t u16[8];
+    int16_t i16[8];
+    uint32_t u32[4];
+    int32_t i32[4];
+    uint64_t u64[2];
+    int64_t i64[2];
+};
+
+/* The low lane of a vector register. Legacy SSE instructions leave what is above it alone. */
+static ALWAYS_INLINE union simd_lane *xmm(struct x86_cpu *c, unsigned n)
+{
+    return (union simd_lane *)&c->s.vec[n & 15];
+}
+
+/* ---- may it run (SDM 2, table 2-21 and 3, table 13-1) ---- */
+
+/* #UD without CR4.OSFXSR or with CR0.EM, else #NM for CR0.TS. */
+_Noreturn COLD void x86_sse_unavailable(struct x86_cpu *c);
+
+static ALWAYS_INLINE void sse_check(struct x86_cpu *c)
+{
+    if (unlikely(c->no_sse))
+        x86_sse_unavailable(c);
+}
+
+/* ---- memory operands: n is a constant, so that all but one line goes away ---- */
+
+static ALWAYS_INLINE void simd_read(struct x86_cpu *c, uint64_t lin, void *to, unsigned n,
+                                    unsigned seg)
+{
+    switch (n) {
+    case 1: *(uint8_t *)to = x86_read8(c, lin, seg); return;
+    case 2: store_u16(to, x86_read16(c, lin, seg)); return;
+    case 4: store_u32(to, x86_read32(c, lin, seg)); return;
+    case 8: store_u64(to, x86_read64(c, lin, seg)); return;
+    }
+    const struct tlb_entry *e = &c->tlb->entry[(lin >> X86_PAGE_BITS) & (TLB_SIZE - 1)];
+    if (likely(((lin + n - 1) & X86_PAGE_MASK) == e->read))
+        memcpy(to, (const void *)(e->addend + lin), n);
+    else
+        x86_read_bytes(c, lin, to, n, seg);
+}
+
+static ALWAYS_INLINE void simd_write(struct x86_cpu *c, uint64_t lin, const void *from, unsigned n,
+                                     unsigned seg)
+{
+    switch (n) {
+    case 1: x86_write8(c, lin, *(const uint8_t *)from, seg); return;
+    case 2: x86_write16(c, lin, load_u16(from), seg); return;
+    case 4: x86_write32(c, lin, load_u32(from), seg); return;
+    case 8: x86_write64(c, lin, load_u64(from), seg); return;
+    }
+    const struct tlb_entry *e = &c->tlb->entry[(lin >> X86_PAGE_BITS) & (TLB_SIZE - 1)];
+    if (likely(((lin + n - 1) & X86_PAGE_MASK) == e->write))
+        memcpy((void *)(e->addend + lin), from, n);
+    else
+        x86_write_bytes(c, lin, from, n, seg);
+}
+
+/* The operand at op's address, at any alignment. */
+static ALWAYS_INLINE void simd_load(struct x86_cpu *c, const struct op *op, void *to, unsigned n)
+{
+    simd_read(c, op_linear(c, op, n, X86_READ), to, n, op->seg);
+}
+static ALWAYS_INLINE void simd_store(struct x86_cpu *c, const struct op *op, const void *from,
+                                     unsigned n)
+{
+    simd_write(c, op_linear(c, op, n, X86_WRITE), from, n, op->seg);
+}
+
+/* 16 bytes that must be aligned: #GP(0) otherwise, whatever the segment. */
+static ALWAYS_INLINE void simd_load_aligned(struct x86_cpu *c, const struct op *op,
+                                            union simd_lane *to)
+{
+    uint64_t lin = op_linear(c, op, sizeof *to, X86_READ);
+    if (unlikely(lin % sizeof *to))
+        x86_raise_gp0(c);
+    simd_read(c, lin, to, sizeof *to, op->seg);
+}
+static ALWAYS_INLINE void simd_store_aligned(struct x86_cpu *c, const struct op *op,
+                                             const union simd_lane *from)
+{
+    uint64_t lin = op_linear(c, op, sizeof *from, X86_WRITE);
+    if (unlikely(lin % sizeof *from))
+        x86_raise_gp0(c);
+    simd_write(c, lin, from, sizeof *from, op->seg);
+}
+
+/* ---- source operands: the rm operand, register or memory ---- */
+
+static ALWAYS_INLINE union simd_lane sse_source(struct x86_cpu *c, const struct op *op)
+{
+    union simd_lane v;
+    if (op->ea == EA_REG)
+        v = *xmm(c, op->rm);
+    else
+        simd_load_aligned(c, op, &v);
+    return v;
+}
+
+/* An XMM register, or n bytes of memory (and zeros above them). */
+static ALWAYS_INLINE union simd_lane sse_source_n(struct x86_cpu *c, const struct op *op,
+                                                  unsigned n)
+{
+    union simd_lane v = {0};
+    if (op->ea == EA_REG)
+        v = *xmm(c, op->rm);
+    else
+        simd_load(c, op, &v, n);
+    return v;
+}
+
+/* An MMX register or n bytes of memory, in the low half of a lane. */
+static ALWAYS_INLINE union simd_lane mmx_source_n(struct x86_cpu *c, const struct op *op,
+                                                  unsigned n)
+{
+    union simd_lane v = {0};
+    if (op->ea == EA_REG)
+        v.u64[0] = x86_mmx_read(c, op->rm);
+    else
+        simd_load(c, op, &v, n);
+    return v;
+}
+
+static inline union simd_lane mmx_lane(const struct x86_cpu *c, unsigned n)
+{
+    return (union simd_lane){.u64 = {x86_mmx_read(c, n), 0}};
+}
+
+/* ---- instructions without floating-point exceptions ---- */
+
+/* r = op(a, b), for the first `bytes` (8 or 16) of the lane. r is neither a nor b. */
+typedef void simd_lane_fn(union simd_lane *r, const union simd_lane *a, const union simd_lane *b,
+                          unsigned bytes, unsigned imm);
+
+/* destination = lane(destination, source). MMX forms read mmx_bytes from memory. */
+static ALWAYS_INLINE void simd_run(struct x86_cpu *c, const struct op *op, simd_lane_fn *lane,
+                                   unsigned mmx_bytes)
+{
+    union simd_lane r;
+    if (likely(op->size == 16)) {
+        sse_check(c);
+        union simd_lane b = sse_source(c, op);
+        lane(&r, xmm(c, op->reg), &b, 16, (unsigned)op->imm);
+        *xmm(c, op->reg) = r;
+    } else {
+        x86_mmx_check(c);
+        union simd_lane a = mmx_lane(c, op->reg), b = mmx_source_n(c, op, mmx_bytes);
+        lane(&r, &a, &b, 8, (unsigned)op->imm);
+        x86_mmx_commit(c);
+        x86_mmx_write(c, op->reg, r.u64[0]);
+    }
+}
+
+#define LANE(name)                                                                                 \
+    static inline void name##_lane(union simd_lane *r, const union simd_lane *a,                   \
+                                   const union simd_lane *b, unsigned bytes, unsigned imm)
+
+/* An instruction, MMX and SSE in one, whose braces compute *r from *a and *b. */
+#define SIMD(name)                                                                                 \
+    LANE(name);                                                                                    \
+    OP(name)                                                                                       \
+    {                                                                                              \
+        simd_run(c, op, name##_lane, 8);                                                           \
+    }                                                                                              \
+    LANE(name)
+
+/* The same where each element of r is an expression of the elements x of a and y of b. */
+#define EACH(name, elem, expr)                                                                     \
+    SIMD(name)                                                                                     \
+    {                                                                                              \
+        for (unsigned i = 0; i < bytes / sizeof r->elem[0]; i++) {                                 \
+            __auto_type x = a->elem[i];                                                            \
+            __auto_type y = b->elem[i];                                                            \
+            (void)x, (void)y;                                                                      \
+            r->elem[i] = (__typeof__(x))(expr);                                                    \
+        }                                                                                          \
+    }
+
+/* ---- instructions with floating-point exceptions ---- */
+
+/* Reports what env collected: sets MXCSR's flags, and raises #XM (#UD without CR4.OSXMMEXCPT) if
+ * an unmasked one is among them. */
+void x86_sse_report(struct x86_cpu *c, const struct sf_env *env);
+
+/* r = op(a, b) for one whole lane, flags collected in env. Scalar forms take the upper elements of
+ * r from a. */
+typedef void simd_float_fn(struct sf_env *env, union simd_lane *r, const union simd_lane *a,
+                           const union simd_lane *b, unsigned imm);
+
+#define FLOAT_LANE(name)                                                                           \
+    static inline void name##_lane(struct sf_env *env, union simd_lane *r,                         \
+                                   const union simd_lane *a, const union simd_lane *b,             \
+                                   unsigned imm)
+
+/* destination = lane(destination, source); memory operands have mem_bytes, aligned if they are
+ * whole. */
+static ALWAYS_INLINE void float_run(struct x86_cpu *c, const struct op *op, simd_float_fn *lane,
+                                    unsigned mem_bytes)
+{
+    sse_check(c);
+    union simd_lane b = mem_bytes == 16 ? sse_source(c, op) : sse_source_n(c, op, mem_bytes);
+    union simd_lane r;
+    struct sf_env env = sf_env_mxcsr(c->s.mxcsr);
+    lane(&env, &r, xmm(c, op->reg), &b, (unsigned)op->imm);
+    x86_sse_report(c, &env);
+    *xmm(c, op->reg) = r;
+}
+
+/* An instruction whose braces compute the lane *r; memory operands have mem_bytes. */
+#define FLOAT(name, mem_bytes)                                                                     \
+    FLOAT_LANE(name);                                                                              \
+    OP(name)                                                                                       \
+    {                                                                                              \
+        float_run(c, op, name##_lane, mem_bytes);                                                  \
+    }                                                                                              \
+    FLOAT_LANE(name)
+
+#endif
