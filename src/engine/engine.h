@@ -64,6 +64,12 @@ struct engine {
     void (*nmi)(struct engine_vcpu *vcpu);
     void (*stop)(struct engine_vcpu *vcpu);
 
+    /* Called by a host callback on the vCPU's thread, round anything that may wait: between the two
+     * the vCPU counts as standing still, so that exclusive sections need not wait for it. Either
+     * may be NULL. */
+    void (*park)(struct engine_vcpu *vcpu);
+    void (*unpark)(struct engine_vcpu *vcpu);
+
     /* While the vCPU does not run, on any thread. */
     void (*get_state)(struct engine_vcpu *vcpu, struct x86_state *to);
     void (*set_state)(struct engine_vcpu *vcpu, const struct x86_state *from);

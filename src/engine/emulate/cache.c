@@ -5,9 +5,12 @@
 #include "memory/memory.h"
 #include "x86/sem/block.h"
 
-/* The blocks that begin in one guest page. */
+/* The blocks that begin in one guest page. `lines` has a bit for each 64 bytes that some block
+ * covers (it may have too many after a drop): most stores to such a page hit data beside the code.
+ */
 struct code_page {
     uint64_t gpa;
+    uint64_t lines;
     struct block *blocks;
     struct code_page *next;
 };
@@ -81,6 +84,14 @@ static struct code_page *find_page(const struct block_cache *cache, uint64_t gpa
     return p;
 }
 
+/* The 64-byte lines of a page that [gpa, gpa + len) touches. */
+static uint64_t lines_of(uint64_t gpa, uint64_t len)
+{
+    unsigned first = (gpa & (MEMORY_PAGE_SIZE - 1)) / 64;
+    unsigned last = ((gpa & (MEMORY_PAGE_SIZE - 1)) + len - 1) / 64;
+    return bits_mask(last - first + 1) << first;
+}
+
 void cache_commit(struct block_cache *cache, struct block *b, unsigned ops)
 {
     cache->used += block_size(ops);
@@ -96,6 +107,7 @@ void cache_commit(struct block_cache *cache, struct block *b, unsigned ops)
         *p = (struct code_page){.gpa = b->gpa, .next = *head};
         *head = p;
     }
+    p->lines |= lines_of(b->gpa, b->bytes);
     b->page_next = p->blocks;
     p->blocks = b;
 }
@@ -112,8 +124,9 @@ unsigned cache_drop(struct block_cache *cache, uint64_t gpa, uint64_t len)
 {
     struct code_page *p = find_page(cache, gpa);
     unsigned n = 0;
-    if (!p)
+    if (!p || !(p->lines & lines_of(gpa, len)))
         return 0;
+    p->lines = 0;
     for (struct block **at = &p->blocks; *at;) {
         struct block *b = *at;
         if (b->gpa < gpa + len && gpa < b->gpa + b->bytes) {
@@ -123,6 +136,7 @@ unsigned cache_drop(struct block_cache *cache, uint64_t gpa, uint64_t len)
             b->link[BLOCK_NEXT] = b->link[BLOCK_TAKEN] = NULL;
             n++;
         } else {
+            p->lines |= lines_of(b->gpa, b->bytes);
             at = &b->page_next;
         }
     }
