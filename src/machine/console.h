@@ -48,15 +48,18 @@ struct console {
 /* A console that shows nothing and says nothing. */
 extern const struct console console_null;
 
-enum { CONSOLE_BUFFER = 64 << 10 };
+enum { CONSOLE_BUFFER = 1 << 20, CONSOLE_INPUT = 4096 };
 
 /* A console on file descriptors. Fill it by console_fds_init(); in and out may be the same, and -1
- * for none. They stay the caller's to close (after machine_destroy()). */
+ * for none. They stay the caller's to close (after machine_destroy()). The program must ignore
+ * SIGPIPE. */
 struct console_fds {
     struct console console; /* what machine_config.console points to */
 
     /* Looks at n bytes that came in and keeps those that are the guest's, in place; returns how
-     * many it kept. NULL: all are. From the loop's thread. (The terminal's escape keys.) */
+     * many it kept. From the loop's thread. (The terminal's escape keys.) With a filter, input is
+     * read even while the guest takes none, so that it sees every key; what the guest has not taken
+     * by then, beyond CONSOLE_INPUT bytes, is lost. NULL: all bytes are the guest's. */
     size_t (*filter)(void *ctx, uint8_t *bytes, size_t n);
     /* Input ended or failed (a client of a socket went away). NULL: nothing happens. From the
      * loop's thread; may call console_fds_attach(). */
@@ -66,19 +69,18 @@ struct console_fds {
     /* own */
     struct loop *loop;
     struct console_line line;
-    int in, out;
-    int own_out; /* out opened anew so that it can be non-blocking without changing the
-                    terminal's mode for everyone; or -1 */
-    bool same_socket;
+    int in, out; /* out is ours: opened anew or duplicated, so that it can be non-blocking without
+                    changing the terminal's mode for others */
+    bool out_socket;
     struct loop_watch *in_watch, *out_watch;
     struct loop_task *flush;
-    uint8_t waiting[256]; /* input that the guest had no room for */
-    size_t waiting_at, waiting_count;
+    uint8_t input[CONSOLE_INPUT]; /* what the guest had no room for */
+    size_t input_count;
+
     pthread_mutex_t lock; /* of what follows */
-    uint8_t buffer[CONSOLE_BUFFER];
     size_t head, count;
     uint64_t dropped; /* bytes of output that nobody took in time */
-    bool flush_asked;
+    uint8_t buffer[CONSOLE_BUFFER];
 };
 
 void console_fds_init(struct console_fds *c, int in, int out);

@@ -14,6 +14,7 @@
 #include "base/archive.h"
 #include "base/error.h"
 #include "base/loop.h"
+#include "boot/boot.h"
 #include "engine/engine.h"
 #include "machine/console.h"
 #include "memory/memory.h"
@@ -83,9 +84,9 @@ struct machine_stats {
     struct engine_stats engine;             /* of all vCPUs */
     struct engine_stats vcpu[MACHINE_CPUS]; /* each of them */
     unsigned cpus;
-    uint64_t run_ns;                               /* host time in machine_run() */
-    uint64_t guest_ns;                             /* guest time */
-    uint64_t interrupts, timers_fired, lock_waits; /* of devices */
+    uint64_t run_ns;     /* host time in machine_run() */
+    uint64_t guest_ns;   /* guest time */
+    uint64_t lock_waits; /* how often a vCPU found the machine's lock taken */
     uint64_t resets;
     uint64_t console_in, console_out; /* bytes */
 };
@@ -98,16 +99,10 @@ struct memory *machine_memory(struct machine *m);
 /* The event loop that machine_run() serves. */
 struct loop *machine_loop(struct machine *m);
 
-/* BIOS memory types (ACPI 6.4, table 15.5). */
-enum machine_e820_type { E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3, E820_NVS = 4 };
-struct machine_e820 {
-    uint64_t base, size;
-    uint32_t type; /* enum machine_e820_type */
-};
 enum { MACHINE_E820_MAX = 16 };
-/* The memory map that firmware would tell, sorted; returns how many. A loader may use every byte of
- * E820_RAM; machine_tables_low_end() and up to 0x9fc00 in the first MiB are free. */
-unsigned machine_e820(const struct machine *m, struct machine_e820 map[MACHINE_E820_MAX]);
+/* The memory map that firmware would tell (struct boot_range is what boot_load() takes), sorted;
+ * returns how many. A loader may use every byte of its RAM but the first 0x500. */
+unsigned machine_e820(const struct machine *m, struct boot_range map[MACHINE_E820_MAX]);
 
 /* Guest-physical address of the ACPI root pointer (RSDP). */
 uint64_t machine_rsdp(const struct machine *m);

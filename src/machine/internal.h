@@ -1,0 +1,179 @@
+/*
+ * What the files of machine/ share.
+ *
+ * Locks, outermost first (docs/machine.md says why):
+ *   machine.lock   every device, the clock, the interrupt controllers: "the machine's lock"
+ *   control.lock   who runs, stops and waits
+ *   wakeup.lock    where a vCPU's thread sleeps; a leaf
+ * A vCPU's thread that must wait for the machine's lock leaves its engine's gate first.
+ */
+#ifndef DOPPEL_MACHINE_INTERNAL_H
+#define DOPPEL_MACHINE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/bits.h"
+#include "device/clock.h"
+#include "machine/firmware.h"
+#include "machine/machine.h"
+#include "machine/pc.h"
+#include "x86/cpuid.h"
+
+/* Bits of vcpu.events: what its own thread has to do before it runs guest code again. */
+enum {
+    VCPU_STOP = 1u << 0,    /* look at control */
+    VCPU_INIT = 1u << 1,    /* INIT came */
+    VCPU_STARTUP = 1u << 2, /* a start-up IPI came; startup_vector */
+};
+
+/* Where a vCPU's thread sleeps. */
+struct wakeup {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool woken;
+};
+
+struct vcpu {
+    struct machine *machine;
+    unsigned index;
+    struct engine_vcpu *engine;
+    struct lapic *lapic;
+    pthread_t thread;
+    bool threaded; /* thread is there */
+
+    _Atomic uint32_t events;
+    _Atomic uint32_t startup_vector;
+    bool waiting; /* wait-for-SIPI; its own thread's */
+
+    struct wakeup own, *wakeup; /* under --clock virtual all vCPUs share the first one's */
+    atomic_bool stirred;        /* something may have ended its HLT or its wait */
+    bool halted;                /* virtual.c: skip it until it is stirred */
+
+    /* IA32_TSC is the clock in ticks plus this (SDM 3, 17.17.3: both MSRs move together). */
+    _Atomic int64_t tsc_offset;
+    int64_t tsc_adjust;
+    uint64_t lock_waits;
+};
+
+/* What ended the run or shall happen next; the first of each wins. */
+struct outcome {
+    bool over;
+    struct machine_result result;
+};
+
+struct control {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned running;  /* vCPU threads that are not standing still */
+    unsigned stoppers; /* who wants them to */
+    bool over;         /* they shall go home */
+    bool begun;        /* machine_run() was called */
+};
+
+/* --clock virtual: all vCPUs take turns on one thread (virtual.c). */
+struct virtual_time {
+    uint64_t base;              /* instructions of all vCPUs before the running slice */
+    struct vcpu *current;       /* whose slice it is, or NULL */
+    uint64_t begun_at;          /* its own count when the slice began */
+    uint64_t slice_end;         /* guest time at which the slice is to end */
+    _Atomic unsigned outsiders; /* who waits for the machine's lock between slices */
+};
+
+struct machine {
+    struct machine_config config;
+    char name[64];
+    const struct x86_model *model;
+    struct memory memory;
+    struct engine_vm *vm;
+    struct vcpu vcpu[MACHINE_CPUS];
+    unsigned cpus;
+
+    pthread_mutex_t lock;
+    struct clock clock;
+    struct pc pc;
+    bool reset_wanted, loaded;
+    struct outcome outcome; /* under lock */
+
+    struct control control;
+    struct virtual_time virtual;
+
+    struct loop *loop;
+    _Atomic uint64_t loop_deadline; /* guest ns until which the loop sleeps; 0: it is awake */
+    atomic_bool end_asked;
+
+    struct console *console;
+    struct loop_task *console_wanted;
+    _Atomic uint64_t console_in, console_out;
+
+    uint64_t run_ns, resets;
+};
+
+/* ---- machine.c ---- */
+
+/* The machine's lock, for threads that are no vCPU's. */
+void machine_lock(struct machine *m);
+void machine_unlock(struct machine *m);
+
+/* The run is over, for this reason; under the machine's lock. The first reason stands. */
+void machine_over(struct machine *m, enum machine_reason reason, uint32_t value);
+void machine_failed(struct machine *m, const struct error *err);
+/* The guest (or a triple fault) asks for a reset; under the machine's lock. */
+void machine_ask_reset(struct machine *m);
+
+/* ---- vcpu.c ---- */
+
+bool vcpu_create(struct vcpu *v, struct machine *m, unsigned index, struct error *err);
+void vcpu_destroy(struct vcpu *v);
+/* Asks its thread to look at `events` bits; any thread. */
+void vcpu_ask(struct vcpu *v, uint32_t events);
+void vcpu_wake(struct vcpu *v);
+/* Until someone wakes it; its own thread only. */
+void vcpu_sleep(struct vcpu *v);
+/* Power-on state: runs at the reset vector, or waits for a start-up IPI. It must not run. */
+void vcpu_set_state(struct vcpu *v, const struct x86_state *s);
+/* What the thread of a vCPU does. */
+void *vcpu_main(void *vcpu);
+/* Handles INIT and start-up IPIs that came; true when the vCPU may run guest code. */
+bool vcpu_prepare(struct vcpu *v);
+/* Handles an exit that both kinds of threads treat alike: shutdown and failure. */
+void vcpu_exited(struct vcpu *v, enum engine_exit why);
+uint64_t vcpu_tsc(const struct vcpu *v);
+
+/* ---- host.c ---- */
+
+extern const struct x86_host vcpu_host; /* all but ctx */
+extern const struct lapic_host vcpu_lapic_host;
+
+/* ---- control.c ---- */
+
+void control_init(struct control *c);
+void control_destroy(struct control *c);
+/* Wants every vCPU thread to stand still at an instruction boundary: each call is to be made good
+ * by control_continue(). Any thread, under any lock but control's own. */
+void control_hold(struct machine *m);
+/* Waits until they all do. Not from one of them, and without any lock held. */
+void control_wait(struct machine *m);
+void control_continue(struct machine *m);
+/* A vCPU thread stands still here while it is to be stopped; false: it shall go home. */
+bool control_stand(struct machine *m);
+
+/* ---- virtual.c ---- */
+
+void *virtual_main(void *machine);
+/* Instructions of all vCPUs so far: nanoseconds. */
+uint64_t virtual_now(void *machine);
+/* The clock's earliest deadline moved: the running slice may be too long now. */
+void virtual_changed(void *machine);
+
+/* Wall-clock time at guest time 0 under --clock virtual: 2026-01-01 00:00:00 UTC. */
+#define VIRTUAL_EPOCH_NS (INT64_C(1767225600) * 1000000000)
+
+/* ---- serial.c: the console on the first serial line ---- */
+
+bool serial_start(struct machine *m, struct error *err);
+void serial_stop(struct machine *m);
+void serial_transmit(void *machine, uint8_t byte);
+void serial_ready(void *machine);
+
+#endif

@@ -1,0 +1,114 @@
+/*
+ * --clock virtual: time is the number of instructions that were executed, a nanosecond each, by all
+ * vCPUs together. They take turns on one thread, in slices that end where a timer is due, so that
+ * the same guest does the same thing at the same count in every run.
+ *
+ * The thread holds the machine's lock while it runs a slice: whoever else wants it (the console)
+ * gets it between two slices, when time is exact.
+ */
+#include <sched.h>
+
+#include "machine/internal.h"
+
+/* How long a vCPU runs while another one waits for its turn. */
+enum { SLICE = 20000 };
+
+uint64_t virtual_now(void *machine)
+{
+    const struct machine *m = machine;
+    const struct virtual_time *t = &m->virtual;
+    if (!t->current)
+        return t->base;
+    return t->base + m->config.engine->instructions(t->current->engine) - t->begun_at;
+}
+
+void virtual_changed(void *machine)
+{
+    struct machine *m = machine;
+    struct virtual_time *t = &m->virtual;
+    if (t->current && clock_next(&m->clock) < t->slice_end)
+        m->config.engine->stop(t->current->engine);
+}
+
+static enum engine_exit run_slice(struct vcpu *v)
+{
+    struct machine *m = v->machine;
+    struct virtual_time *t = &m->virtual;
+    const struct engine *e = m->config.engine;
+    uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
+    uint64_t length = next <= now ? 1 : next - now < SLICE ? next - now : SLICE;
+    t->begun_at = e->instructions(v->engine);
+    t->slice_end = now + length;
+    t->current = v;
+    enum engine_exit why = e->run(v->engine, t->begun_at + length);
+    t->base += e->instructions(v->engine) - t->begun_at;
+    t->current = NULL;
+    return why;
+}
+
+/* The next vCPU after `last` that has something to do, or NULL. */
+static struct vcpu *next_vcpu(struct machine *m, unsigned last)
+{
+    for (unsigned i = 1; i <= m->cpus; i++) {
+        struct vcpu *v = &m->vcpu[(last + i) % m->cpus];
+        if (atomic_exchange(&v->stirred, false))
+            v->halted = false;
+        if (vcpu_prepare(v) && !v->halted)
+            return v;
+    }
+    return NULL;
+}
+
+/* Everyone is idle: on to the next deadline, or, without one, until something comes from outside.
+ */
+static void idle(struct machine *m)
+{
+    uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
+    if (next != CLOCK_NEVER) {
+        m->virtual.base += next > now ? next - now : 0;
+        return;
+    }
+    pthread_mutex_unlock(&m->lock);
+    vcpu_sleep(&m->vcpu[0]);
+    pthread_mutex_lock(&m->lock);
+}
+
+/* Lets others have the machine's lock, and stands still when asked to. False: the end. */
+static bool between_slices(struct machine *m)
+{
+    uint32_t stop = 0;
+    for (unsigned i = 0; i < m->cpus; i++)
+        stop |= atomic_fetch_and(&m->vcpu[i].events, ~(uint32_t)VCPU_STOP) & VCPU_STOP;
+    bool go_on = true;
+    if (stop || atomic_load(&m->virtual.outsiders)) {
+        pthread_mutex_unlock(&m->lock);
+        if (stop)
+            go_on = control_stand(m);
+        while (atomic_load(&m->virtual.outsiders))
+            sched_yield();
+        pthread_mutex_lock(&m->lock);
+    }
+    return go_on;
+}
+
+void *virtual_main(void *machine)
+{
+    struct machine *m = machine;
+    unsigned last = m->cpus - 1;
+    pthread_mutex_lock(&m->lock);
+    while (between_slices(m)) {
+        clock_fire(&m->clock);
+        struct vcpu *v = next_vcpu(m, last);
+        if (!v) {
+            idle(m);
+            continue;
+        }
+        last = v->index;
+        enum engine_exit why = run_slice(v);
+        if (why == ENGINE_SHUTDOWN || why == ENGINE_FAILED)
+            vcpu_exited(v, why);
+        v->halted = why == ENGINE_HALTED || why == ENGINE_SHUTDOWN || why == ENGINE_FAILED;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return NULL;
+}
