@@ -5,12 +5,14 @@
 #include "memory/memory.h"
 #include "x86/sem/block.h"
 
-/* The blocks that begin in one guest page. `lines` has a bit for each 64 bytes that some block
- * covers (it may have too many after a drop): most stores to such a page hit data beside the code.
- */
+/* A page's granules of 16 bytes, a bit each. */
+enum { GRANULE = 16, GRANULE_WORDS = MEMORY_PAGE_SIZE / GRANULE / 64 };
+
+/* The blocks that begin in one guest page. `covered` has the granules that some block covers (it
+ * may have too many): most stores to such a page hit data beside the code. */
 struct code_page {
     uint64_t gpa;
-    uint64_t lines;
+    uint64_t covered[GRANULE_WORDS];
     struct block *blocks;
     struct code_page *next;
 };
@@ -84,12 +86,31 @@ static struct code_page *find_page(const struct block_cache *cache, uint64_t gpa
     return p;
 }
 
-/* The 64-byte lines of a page that [gpa, gpa + len) touches. */
-static uint64_t lines_of(uint64_t gpa, uint64_t len)
+/* The granules of word w of a page that [gpa, gpa + len) touches. */
+static uint64_t granules(unsigned w, uint64_t gpa, uint64_t len)
 {
-    unsigned first = (gpa & (MEMORY_PAGE_SIZE - 1)) / 64;
-    unsigned last = ((gpa & (MEMORY_PAGE_SIZE - 1)) + len - 1) / 64;
-    return bits_mask(last - first + 1) << first;
+    uint64_t first = (gpa & (MEMORY_PAGE_SIZE - 1)) / GRANULE;
+    uint64_t last = ((gpa & (MEMORY_PAGE_SIZE - 1)) + len - 1) / GRANULE;
+    uint64_t base = w * 64;
+    if (last < base || first >= base + 64)
+        return 0;
+    unsigned from = first > base ? (unsigned)(first - base) : 0;
+    unsigned to = last < base + 63 ? (unsigned)(last - base) : 63;
+    return bits_mask(to - from + 1) << from;
+}
+
+static void cover(struct code_page *p, const struct block *b)
+{
+    for (unsigned w = 0; w < GRANULE_WORDS; w++)
+        p->covered[w] |= granules(w, b->gpa, b->bytes);
+}
+
+static bool covers(const struct code_page *p, uint64_t gpa, uint64_t len)
+{
+    uint64_t hit = 0;
+    for (unsigned w = 0; w < GRANULE_WORDS; w++)
+        hit |= p->covered[w] & granules(w, gpa, len);
+    return hit != 0;
 }
 
 void cache_commit(struct block_cache *cache, struct block *b, unsigned ops)
@@ -107,7 +128,7 @@ void cache_commit(struct block_cache *cache, struct block *b, unsigned ops)
         *p = (struct code_page){.gpa = b->gpa, .next = *head};
         *head = p;
     }
-    p->lines |= lines_of(b->gpa, b->bytes);
+    cover(p, b);
     b->page_next = p->blocks;
     p->blocks = b;
 }
@@ -124,9 +145,9 @@ unsigned cache_drop(struct block_cache *cache, uint64_t gpa, uint64_t len)
 {
     struct code_page *p = find_page(cache, gpa);
     unsigned n = 0;
-    if (!p || !(p->lines & lines_of(gpa, len)))
+    if (!p || !covers(p, gpa, len))
         return 0;
-    p->lines = 0;
+    memset(p->covered, 0, sizeof p->covered);
     for (struct block **at = &p->blocks; *at;) {
         struct block *b = *at;
         if (b->gpa < gpa + len && gpa < b->gpa + b->bytes) {
@@ -136,7 +157,7 @@ unsigned cache_drop(struct block_cache *cache, uint64_t gpa, uint64_t len)
             b->link[BLOCK_NEXT] = b->link[BLOCK_TAKEN] = NULL;
             n++;
         } else {
-            p->lines |= lines_of(b->gpa, b->bytes);
+            cover(p, b);
             at = &b->page_next;
         }
     }
