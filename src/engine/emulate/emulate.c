@@ -244,6 +244,22 @@ static void stop(struct engine_vcpu *v)
     atomic_fetch_or(&v->cpu.request, X86_REQUEST_STOP);
 }
 
+/* ---- waiting in a host callback ---- */
+
+/* The vCPU stands in the middle of an instruction of a block that others may drop meanwhile: a
+ * dropped block's memory stays until this vCPU decodes again, so the block is run to its end. */
+static void park(struct engine_vcpu *v)
+{
+    v->inside = false;
+    gate_leave(&v->vm->gate);
+}
+
+static void unpark(struct engine_vcpu *v)
+{
+    gate_enter(&v->vm->gate);
+    v->inside = true;
+}
+
 /* ---- figures ---- */
 
 static uint64_t instructions(const struct engine_vcpu *v)
@@ -289,6 +305,8 @@ const struct engine engine_emulate = {
     .interrupt = interrupt,
     .nmi = nmi,
     .stop = stop,
+    .park = park,
+    .unpark = unpark,
     .get_state = get_state,
     .set_state = set_state,
     .instructions = instructions,
