@@ -22,6 +22,8 @@ struct archive_field {
     uint32_t offset; /* in the object */
     uint32_t size;   /* of one element: 1, 2, 4, 8, or any for opaque bytes */
     uint32_t count;
+    bool boolean;  /* elements are bool: other values than 0 and 1 are refused */
+    bool optional; /* may be missing: the object keeps what it has */
 };
 
 struct archive_type {
@@ -34,28 +36,35 @@ struct archive_type {
 };
 
 /* ARCHIVE_FIELD(struct uart, ier) and, for an array, ARCHIVE_ARRAY(struct uart, fifo). */
+#define ARCHIVE_BOOLEAN(member) _Generic((member), bool : true, default : false)
 #define ARCHIVE_FIELD(type, member)                                                                \
     {                                                                                              \
-#member, offsetof(type, member), sizeof(((type *)0)->member), 1                            \
+#member, offsetof(type, member), sizeof(((type *)0)->member), 1,                           \
+            ARCHIVE_BOOLEAN(((type *)0)->member)                                                   \
     }
 #define ARCHIVE_ARRAY(type, member)                                                                \
     {                                                                                              \
 #member, offsetof(type, member), sizeof(((type *)0)->member[0]),                           \
-            sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0])                           \
+            sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]),                          \
+            ARCHIVE_BOOLEAN(((type *)0)->member[0])                                                \
     }
 
 struct archive {
-    uint8_t *data; /* owned */
+    uint8_t *data; /* owned, from malloc() */
     size_t size, capacity;
-    size_t position; /* for loading */
+    size_t
+        position; /* behind the record that was loaded last: the next is looked for there first */
 };
 
 void archive_init(struct archive *a);
 void archive_free(struct archive *a);
 bool archive_save(struct archive *a, const struct archive_type *type, unsigned instance,
                   void *object, struct error *err);
-/* Loads the record of that type and instance, wherever it is in the archive. */
+/* Loads the record of that type and instance, wherever it is in the archive. When it fails the
+ * object is as it was, unless after_load() was what failed. */
 bool archive_load(struct archive *a, const struct archive_type *type, unsigned instance,
                   void *object, struct error *err);
+/* After the last load: refuses an archive with a record that nobody has loaded. */
+bool archive_end(const struct archive *a, struct error *err);
 
 #endif
