@@ -25,19 +25,13 @@ static uint32_t ext_of(const struct x86_event *e)
 }
 
 /* RFLAGS as the handler finds it on its stack: RF says that an instruction breakpoint on the
- * faulting instruction is not to be taken again (SDM 3, 17.3.1.1). Traps, aborts and the breakpoint
- * itself leave RF as it is. */
+ * faulting instruction is not to be taken again (SDM 3, 17.3.1.1). */
 static uint64_t saved_flags(const struct x86_cpu *c, const struct x86_event *e)
 {
     uint64_t f = x86_rflags(c);
     if (is_software(e))
-        return f & ~(uint64_t)FLAG_RF;
-    if (e->type != X86_HARDWARE_EXCEPTION)
-        return f;
-    bool fault = e->vector != X86_DB || (c->s.dr[6] & DR6_BD);
-    if (e->vector == X86_DF || e->vector == X86_MC)
-        fault = false;
-    return fault ? f | FLAG_RF : f;
+        f &= ~(uint64_t)FLAG_RF;
+    return e->fault ? f | FLAG_RF : f;
 }
 
 static void enter_handler(struct x86_cpu *c, uint64_t cleared)

@@ -83,29 +83,40 @@ static bool deliver(struct x86_cpu *c, struct x86_event e)
             e.vector = X86_DF;
             e.has_error = true;
             e.error = 0;
+            e.fault = false;
         } else {
             e.vector = c->fault.vector;
             e.has_error = c->fault.has_error;
             e.error = c->fault.error;
+            e.fault = true;
         }
     }
     return false;
 }
 
-void x86_deliver(struct x86_cpu *c, enum x86_event_type type, unsigned vector, bool has_error,
-                 uint32_t error)
+static void deliver_first(struct x86_cpu *c, const struct x86_event *e)
 {
-    const struct x86_event e = {
-        .type = type, .vector = (uint8_t)vector, .has_error = has_error, .error = error};
     c->s.activity = X86_ACTIVE;
     c->s.shadow_sti = false;
     c->s.shadow_ss = false;
     c->debug_hits = 0;
-    if (type == X86_EVENT_NMI)
+    if (e->type == X86_EVENT_NMI)
         c->s.nmi_blocked = true;
-    if (!deliver(c, e))
+    if (!deliver(c, *e))
         c->s.activity = X86_SHUTDOWN;
     c->task_switched = false;
+}
+
+void x86_deliver(struct x86_cpu *c, enum x86_event_type type, unsigned vector, bool has_error,
+                 uint32_t error)
+{
+    bool trap_or_abort = vector == X86_DB || vector == X86_DF || vector == X86_MC;
+    const struct x86_event e = {.type = type,
+                                .vector = (uint8_t)vector,
+                                .has_error = has_error,
+                                .error = error,
+                                .fault = type == X86_HARDWARE_EXCEPTION && !trap_or_abort};
+    deliver_first(c, &e);
 }
 
 void x86_deliver_fault(struct x86_cpu *c)
@@ -113,5 +124,10 @@ void x86_deliver_fault(struct x86_cpu *c)
     if (!c->task_switched)
         c->s.rip = x86_rip(c);
     c->task_switched = false;
-    x86_deliver(c, X86_HARDWARE_EXCEPTION, c->fault.vector, c->fault.has_error, c->fault.error);
+    const struct x86_event e = {.type = X86_HARDWARE_EXCEPTION,
+                                .vector = c->fault.vector,
+                                .has_error = c->fault.has_error,
+                                .error = c->fault.error,
+                                .fault = true};
+    deliver_first(c, &e);
 }

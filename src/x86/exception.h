@@ -21,6 +21,7 @@ struct x86_event {
     uint8_t vector;
     bool has_error;
     uint32_t error;
+    bool fault; /* of the class that saves RF set (SDM 3, 17.3.1.1) */
 };
 
 /* Delivers an event at an instruction boundary: s.rip is what the handler shall return to. Faults
