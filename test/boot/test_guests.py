@@ -1,0 +1,66 @@
+"""Guests that no one here wrote, beside the stock kernel."""
+from harness.case import slow
+
+CTRL_A = "\x01"
+
+
+def memtest(t, name):
+    """On its serial console; it draws a screen there, with cursor movements between the words."""
+    return t.terminal("run", "--kernel", t.guest(f"memtest86+/boot/{name}"), "--append",
+                      "console=ttyS0,115200", "--memory", "64M")
+
+
+def first_tests(t, name):
+    terminal = memtest(t, name)
+    terminal.expect("Memtest86+")
+    terminal.expect("Test #1")
+    terminal.expect("Test #2")
+    terminal.send(CTRL_A + "x")
+    assert terminal.wait() == 4
+
+
+def whole_pass(t, name):
+    terminal = memtest(t, name)
+    terminal.patience = 3000
+    terminal.expect("Pass complete, no errors")
+    terminal.send(CTRL_A + "x")
+    assert terminal.wait() == 4
+
+
+def test_memtest86_x64_begins(t):
+    first_tests(t, "memtest86+x64.bin")
+
+
+def test_memtest86_ia32_begins(t):
+    first_tests(t, "memtest86+ia32.bin")
+
+
+@slow
+def test_memtest86_x64_completes_a_pass(t):
+    whole_pass(t, "memtest86+x64.bin")
+
+
+@slow
+def test_memtest86_ia32_completes_a_pass(t):
+    whole_pass(t, "memtest86+ia32.bin")
+
+
+def test_32_bit_kernel_to_a_shell(t):
+    terminal = t.terminal("run", "--kernel", t.guest("linux-image-686-pae:i386/boot/vmlinuz-*"),
+                          "--initrd", t.initramfs32(), "--append", "console=ttyS0 quiet",
+                          "--memory", "256M", "--no-reboot")
+    terminal.expect("doppel:/root# ")
+    terminal.command("echo $(uname -m) machine", "i686 machine")
+    terminal.send("poweroff -f\n")
+    assert terminal.wait() == 0
+
+
+def test_debian_installer_to_its_first_dialog(t):
+    folder = ("debian-installer-12-netboot-amd64/usr/lib/debian-installer/images/12/amd64/text/"
+              "debian-installer/amd64")
+    terminal = t.terminal("run", "--kernel", t.guest(f"{folder}/linux"), "--initrd",
+                          t.guest(f"{folder}/initrd.gz"), "--append", "console=ttyS0",
+                          "--memory", "512M")
+    terminal.expect("Select a language")
+    terminal.send(CTRL_A + "x")
+    assert terminal.wait() == 4

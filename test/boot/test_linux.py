@@ -1,0 +1,181 @@
+"""Debian's stock kernel, unmodified, to a shell and to its end."""
+import json
+import signal
+import subprocess
+
+from harness.case import PATIENCE, resident_kib
+
+PROMPT = "doppel:/root# "
+CTRL_A = "\x01"
+CTRL_C = "\x03"
+
+
+def shell(t, *more, **options):
+    terminal = t.linux(*more, **options)
+    terminal.expect(PROMPT)
+    return terminal
+
+
+def power_off(terminal):
+    terminal.send("poweroff -f\n")
+    assert terminal.wait() == 0, terminal.output[-2000:]
+    terminal.check_restored()
+
+
+def test_shell_on_one_processor(t):
+    terminal = shell(t)
+    terminal.command("echo $((6 * 7)) $(nproc)", "42 1")
+    power_off(terminal)
+
+
+def test_shell_on_four_processors(t):
+    terminal = shell(t, "--cpus", "4")
+    terminal.command("echo $(nproc) processors", "4 processors")
+    terminal.command("cat /proc/interrupts | grep -c LOC; echo $?done", "0done")
+    power_off(terminal)
+
+
+def test_ctrl_c_reaches_the_guest(t):
+    """And not doppel: the shell is there afterwards."""
+    terminal = shell(t)
+    terminal.send("sleep 100000\n")
+    terminal.expect("sleep 100000")
+    terminal.send(CTRL_C)
+    terminal.expect(PROMPT)
+    terminal.command("echo still $((1 + 1)) here", "still 2 here")
+    power_off(terminal)
+
+
+def test_ctrl_a_x_ends_the_run(t):
+    terminal = shell(t)
+    assert terminal.is_raw()
+    terminal.send(CTRL_A + "x")
+    assert terminal.wait() == 4
+    terminal.check_restored()
+
+
+def test_ctrl_a_keys(t):
+    """Ctrl-A h shows the keys, Ctrl-A Ctrl-A is the guest's."""
+    terminal = shell(t)
+    terminal.send(CTRL_A + "h")
+    terminal.expect("Ctrl-A x")
+    terminal.send("cat -v\n" + CTRL_A + CTRL_A + "b\n")
+    terminal.expect("^Ab")
+    terminal.send(CTRL_C)
+    terminal.send(CTRL_A + "x")
+    assert terminal.wait() == 4
+
+
+def test_sigterm_ends_the_run_and_puts_the_terminal_back(t):
+    terminal = shell(t)
+    terminal.signal(signal.SIGTERM)
+    assert terminal.wait() == 4
+    terminal.check_restored()
+
+
+def test_sighup_ends_the_run(t):
+    terminal = shell(t)
+    terminal.signal(signal.SIGHUP)
+    assert terminal.wait() == 4
+    terminal.check_restored()
+
+
+def test_sigkill_leaves_no_raw_terminal(t):
+    terminal = shell(t)
+    assert terminal.is_raw()
+    terminal.signal(signal.SIGKILL)
+    terminal.wait()
+    terminal.wait_for(lambda: terminal.modes() == terminal.modes_before)
+
+
+def test_suspend_and_continue(t):
+    """Ctrl-A z and SIGTSTP stop doppel with the terminal put back; SIGCONT goes on."""
+    terminal = shell(t)
+    for stop in (lambda: terminal.send(CTRL_A + "z"), lambda: terminal.signal(signal.SIGTSTP)):
+        stop()
+        terminal.wait_for(terminal.is_stopped)
+        terminal.check_restored()
+        terminal.signal(signal.SIGCONT)
+        terminal.wait_for(terminal.is_raw)
+        terminal.command("echo back $((3 + 4))", "back 7")
+    power_off(terminal)
+
+
+def test_the_images_own_code(t):
+    """The decompressor in the image boots the same kernel."""
+    terminal = shell(t, "--boot", "64")
+    power_off(terminal)
+
+
+def test_reboot_without_no_reboot_starts_again(t):
+    terminal = t.terminal("run", "--kernel", t.kernel(), "--initrd", t.initramfs(), "--append",
+                          "console=ttyS0 quiet", "--memory", "256M")
+    terminal.expect(PROMPT)
+    terminal.send("reboot -f\n")
+    terminal.expect("processor(s)")
+    terminal.expect(PROMPT)
+    power_off(terminal)
+
+
+def test_reboot_under_no_reboot_ends_with_0(t):
+    terminal = shell(t)
+    terminal.send("reboot -f\n")
+    assert terminal.wait() == 0
+
+
+def linux_args(t):
+    return ["run", "--kernel", t.kernel(), "--initrd", t.initramfs(), "--append",
+            "console=ttyS0 quiet", "--memory", "256M", "--no-reboot"]
+
+
+def test_piped_input_is_kept_until_the_guest_reads_it(t):
+    """Its end does not end the run either."""
+    done = t.run(*linux_args(t), stdin=None, input=b"echo kept $((2 + 3))\npoweroff -f\n")
+    assert done.returncode == 0, done
+    assert b"kept 5" in done.stdout, done.stdout[-2000:]
+
+
+def test_output_that_nobody_reads_stalls_nothing(t):
+    """The pipe is full long before the guest is done, and yet it ends by itself."""
+    process = t.popen(*linux_args(t), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdin.write(b"seq 1 60000; poweroff -f\n")
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_console_file(t):
+    path = t.tmp / "log"
+    done = t.run(*linux_args(t), "--console", f"file:{path}", "--append",
+                 "console=ttyS0 panic=-1 rdinit=/nothing init=/nothing root=/dev/nothing")
+    assert done.returncode == 0 and done.stdout == b"", done
+    assert b"Linux version" in path.read_bytes()
+
+
+def test_stats_as_json(t):
+    done = t.run(*linux_args(t), "--stats", "--json", stdin=None, input=b"poweroff -f\n")
+    assert done.returncode == 0, done
+    stats = json.loads(done.stderr)
+    assert stats["total"]["instructions"] > 100_000_000
+    assert stats["total"]["direct"] == 0
+    assert len(stats["vcpus"]) == 1
+
+
+def test_own_memory_is_small(t):
+    """Beside the guest's memory, at most 32 MiB while it boots (page tables included)."""
+    terminal = shell(t, "--memory", "256M")
+    own = 0
+    with open(f"/proc/{terminal.process.pid}/smaps", encoding="ascii") as maps:
+        guest = False
+        for line in maps:
+            if "-" in line.split(" ")[0]:
+                guest = "memfd:" in line
+            elif line.startswith("Rss:") and not guest:
+                own += int(line.split()[1])
+    assert 0 < own < 32 << 10, f"{own} KiB"
+    assert resident_kib(terminal.process.pid) > own
+    power_off(terminal)
