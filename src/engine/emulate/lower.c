@@ -64,10 +64,17 @@ static uint8_t byte_register(const struct x86_insn *insn, unsigned reg)
     return (uint8_t)(reg * 8);
 }
 
-static void set_memory(const struct x86_insn *insn, unsigned code, unsigned end, struct op *op)
+static enum op_ea address_kind(const struct x86_insn *insn, unsigned code)
 {
     bool fs_gs = insn->segment == X86_FS || insn->segment == X86_GS;
-    op->ea = code == X86_CODE64 && insn->addrsize == 8 && !fs_gs ? EA_FLAT : EA_SEGMENT;
+    if (code == X86_CODE64 && insn->addrsize == 8)
+        return fs_gs ? EA_BASE : EA_FLAT;
+    return code == X86_CODE32 && insn->addrsize == 4 ? EA_FLAT32 : EA_SEGMENT;
+}
+
+static void set_memory(const struct x86_insn *insn, unsigned code, unsigned end, struct op *op)
+{
+    op->ea = address_kind(insn, code);
     op->seg = insn->segment & 7;
     op->base = insn->base == X86_NO_REG ? X86_GPR_ZERO : insn->base;
     op->index = insn->index == X86_NO_REG ? X86_GPR_ZERO : insn->index;

@@ -129,9 +129,10 @@ static ALWAYS_INLINE void cc_result_cf_of(struct x86_cpu *c, uint64_t r, bool cf
 /*
  * ---- operations on memory ----
  *
- * The hot entry does what needs no call: a flat address that hits the TLB. Anything else goes, as a
- * whole, to a general twin of the same body (segments, TLB misses, MMIO, faults), so that the hot
- * one needs no stack frame. The body is written once, as a function of the operand's value:
+ * The hot entry does what needs no call: an address without segment checks that hits the TLB.
+ * Anything else goes, as a whole, to a general twin of the same body (segments, TLB misses, MMIO,
+ * faults), so that the hot one needs no stack frame. The body is written once, as a function of the
+ * operand's value:
  *
  *   OP_LOAD(name, bits)   { uses m }
  *   OP_STORE(name, bits)  { returns what is stored; changes nothing }
@@ -140,9 +141,15 @@ static ALWAYS_INLINE void cc_result_cf_of(struct x86_cpu *c, uint64_t r, bool cf
 static ALWAYS_INLINE void *op_host(const struct x86_cpu *c, const struct op *op, unsigned bytes,
                                    bool write)
 {
-    if (unlikely(op->ea != EA_FLAT))
-        return NULL;
     uint64_t lin = c->s.gpr[op->base] + (c->s.gpr[op->index] << op->scale) + (int64_t)op->disp;
+    if (unlikely(op->ea != EA_FLAT)) {
+        if (op->ea == EA_BASE)
+            lin += c->s.seg[op->seg].base;
+        else if (op->ea == EA_FLAT32 && c->flat[op->seg])
+            lin = (uint32_t)lin;
+        else
+            return NULL;
+    }
     const struct tlb_entry *e = &c->tlb->entry[(lin >> X86_PAGE_BITS) & (TLB_SIZE - 1)];
     if (unlikely(((lin + bytes - 1) & X86_PAGE_MASK) != (write ? e->write : e->read)))
         return NULL;

@@ -29,10 +29,13 @@
 
 typedef const struct op *op_fn(struct x86_cpu *c, const struct op *op);
 
-/* Where the ModRM.rm operand is. */
+/* Where the ModRM.rm operand is. EA_BASE and EA_FLAT32 are cases of EA_SEGMENT that hot operations
+ * know how to do. */
 enum op_ea {
     EA_FLAT,    /* memory: base + (index << scale) + disp, 64-bit, segment base 0 */
-    EA_SEGMENT, /* memory: anything else (FS, GS, 16 and 32 bit addresses, limits) */
+    EA_BASE,    /* memory: the same, and the base of FS or GS */
+    EA_FLAT32,  /* memory: 32-bit code and address, in a segment that may have a base or limit */
+    EA_SEGMENT, /* memory: anything else (16-bit addresses, address size overrides) */
     EA_REG,     /* a register: op->rm */
 };
 

@@ -117,6 +117,27 @@ static inline void x87_note(struct x86_cpu *c, const struct op *op)
         c->s.fdp = op_offset(c, op);
 }
 
+/* The memory operand; n is a constant. What fits an integer register goes the quick way. */
+static ALWAYS_INLINE void x87_load(struct x86_cpu *c, const struct op *op, void *to, unsigned n)
+{
+    switch (n) {
+    case 2: store_u16(to, x86_read16(c, op_linear(c, op, n, X86_READ), op->seg)); break;
+    case 4: store_u32(to, x86_read32(c, op_linear(c, op, n, X86_READ), op->seg)); break;
+    case 8: store_u64(to, x86_read64(c, op_linear(c, op, n, X86_READ), op->seg)); break;
+    default: op_load(c, op, to, n);
+    }
+}
+static ALWAYS_INLINE void x87_store(struct x86_cpu *c, const struct op *op, const void *from,
+                                    unsigned n)
+{
+    switch (n) {
+    case 2: x86_write16(c, op_linear(c, op, n, X86_WRITE), load_u16(from), op->seg); break;
+    case 4: x86_write32(c, op_linear(c, op, n, X86_WRITE), load_u32(from), op->seg); break;
+    case 8: x86_write64(c, op_linear(c, op, n, X86_WRITE), load_u64(from), op->seg); break;
+    default: op_store(c, op, from, n);
+    }
+}
+
 static inline struct sf_env x87_env(const struct x86_cpu *c)
 {
     static const uint8_t precision[4] = {24, 64, 53, 64};

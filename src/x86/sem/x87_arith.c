@@ -53,7 +53,7 @@ static ALWAYS_INLINE void arith_real(struct x86_cpu *c, const struct op *op, ari
     }
     struct sf_env env = x87_env(c);
     sf80 a = x87_read(c, 0), r = fn(&env, a, b);
-    if (unlikely(denormal) && !(env.flags & SF_IE) && !x87_is_nan(a))
+    if (unlikely(denormal) && !(env.flags & (SF_IE | SF_ZE)) && !x87_is_nan(a))
         env.flags |= SF_DE;
     if (likely(!(x87_report(c, &env) & SF_PRE)))
         x87_write(c, 0, r);
@@ -63,7 +63,7 @@ static ALWAYS_INLINE void arith_m32(struct x86_cpu *c, const struct op *op, arit
 {
     uint32_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     arith_real(c, op, fn, sf32_widen(v), sf32_is_denormal(v));
 }
 
@@ -71,7 +71,7 @@ static ALWAYS_INLINE void arith_m64(struct x86_cpu *c, const struct op *op, arit
 {
     uint64_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     arith_real(c, op, fn, sf64_widen(v), sf64_is_denormal(v));
 }
 
@@ -79,7 +79,7 @@ static ALWAYS_INLINE void arith_m16i(struct x86_cpu *c, const struct op *op, ari
 {
     int16_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     arith_real(c, op, fn, sf80_from_i64(v), false);
 }
 
@@ -87,7 +87,7 @@ static ALWAYS_INLINE void arith_m32i(struct x86_cpu *c, const struct op *op, ari
 {
     int32_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     arith_real(c, op, fn, sf80_from_i64(v), false);
 }
 
@@ -210,13 +210,20 @@ OP(fxtract)
     x87_push(c, significand);
 }
 
-/* FPREM and FPREM1. C2: not complete; else C0, C3, C1 are bits 2, 1, 0 of the quotient. */
+/* C0, C3 and C1 as bits 2, 1 and 0 of a quotient. */
+static unsigned quotient_codes(unsigned q)
+{
+    return (q & 4 ? FSW_C0 : 0) | (q & 2 ? FSW_C3 : 0) | (q & 1 ? FSW_C1 : 0);
+}
+
+/* FPREM and FPREM1. C2: the reduction is not complete. Where there is no quotient, C0 and C3 stay
+ * as they are. */
 static void remainder_step(struct x86_cpu *c, const struct op *op, bool nearest)
 {
     x87_begin(c);
     x87_note(c, op);
+    fsw_clear(c, FSW_C2);
     if (x87_empty(c, 0) || x87_empty(c, 1)) {
-        fsw_clear(c, FSW_C2);
         if (x87_stack_fault(c, false))
             x87_write(c, 0, x87_default_nan());
         return;
@@ -227,9 +234,8 @@ static void remainder_step(struct x86_cpu *c, const struct op *op, bool nearest)
     sf80 r = sf80_remainder(&env, x87_read(c, 0), x87_read(c, 1), nearest, &q, &partial);
     if (x87_report(c, &env) & SF_PRE)
         return;
-    fsw_put(c, FSW_CC,
-            (partial ? FSW_C2 : 0) | (q & 4 ? FSW_C0 : 0) | (q & 2 ? FSW_C3 : 0) |
-                (q & 1 ? FSW_C1 : 0));
+    if (!x87_is_nan(r))
+        fsw_put(c, FSW_CC, quotient_codes(q) | (partial ? FSW_C2 : 0));
     x87_write(c, 0, r);
 }
 

@@ -54,7 +54,7 @@ static void compare_m32(struct x86_cpu *c, const struct op *op, unsigned pops)
 {
     uint32_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     compare_memory(c, op, sf32_widen(v), sf32_is_denormal(v), pops);
 }
 
@@ -62,7 +62,7 @@ static void compare_m64(struct x86_cpu *c, const struct op *op, unsigned pops)
 {
     uint64_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     compare_memory(c, op, sf64_widen(v), sf64_is_denormal(v), pops);
 }
 
@@ -70,7 +70,7 @@ static void compare_m16i(struct x86_cpu *c, const struct op *op, unsigned pops)
 {
     int16_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     compare_memory(c, op, sf80_from_i64(v), false, pops);
 }
 
@@ -78,7 +78,7 @@ static void compare_m32i(struct x86_cpu *c, const struct op *op, unsigned pops)
 {
     int32_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     compare_memory(c, op, sf80_from_i64(v), false, pops);
 }
 
@@ -158,8 +158,10 @@ static void compare_rflags(struct x86_cpu *c, const struct op *op, bool signalin
         masked = x87_stack_fault(c, false);
     } else {
         struct sf_env env = x87_env(c);
+        unsigned c1 = c->s.fsw & FSW_C1; /* only a stack fault changes it */
         order = sf80_compare(&env, x87_read(c, 0), x87_read(c, i), signaling);
         masked = !x87_report(c, &env);
+        fsw_set(c, c1);
     }
     x86_set_status(c, order_flags[order + 1]);
     if (masked)

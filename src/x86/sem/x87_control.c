@@ -206,18 +206,23 @@ OP(frstor)
 
 /* ---- the stack ---- */
 
-OP(ffree)
+/* These clear C1, which the SDM leaves undefined, as AMD's processors do. */
+static void free_register(struct x86_cpu *c, const struct op *op)
 {
     x87_begin(c);
     x87_note(c, op);
     c->s.ftag &= (uint8_t) ~(1u << x87_physical(c, op->rm & 7));
+    fsw_clear(c, FSW_C1);
+}
+
+OP(ffree)
+{
+    free_register(c, op);
 }
 
 OP(ffreep)
 {
-    x87_begin(c);
-    x87_note(c, op);
-    c->s.ftag &= (uint8_t) ~(1u << x87_physical(c, op->rm & 7));
+    free_register(c, op);
     x87_pop(c);
 }
 

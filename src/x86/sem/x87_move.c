@@ -5,7 +5,8 @@
 
 /* ---- loads ---- */
 
-/* The end of every load: v, converted in env, becomes the new top of the stack. */
+/* The end of every load: v, converted in env, becomes the new top of the stack; a denormal does
+ * even when that is an unmasked exception. */
 static void load(struct x86_cpu *c, const struct op *op, struct sf_env *env, sf80 v)
 {
     x87_note(c, op);
@@ -14,7 +15,7 @@ static void load(struct x86_cpu *c, const struct op *op, struct sf_env *env, sf8
             x87_push(c, x87_default_nan());
         return;
     }
-    if (!(x87_report(c, env) & SF_PRE))
+    if (!(x87_report(c, env) & SF_IE))
         x87_push(c, v);
 }
 
@@ -22,7 +23,7 @@ OP(fld_m32)
 {
     uint32_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     struct sf_env env = x87_env(c);
     load(c, op, &env, sf32_to_sf80(&env, v));
 }
@@ -31,7 +32,7 @@ OP(fld_m64)
 {
     uint64_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     struct sf_env env = x87_env(c);
     load(c, op, &env, sf64_to_sf80(&env, v));
 }
@@ -50,7 +51,7 @@ OP(fld_st)
     x87_begin(c);
     struct sf_env env = x87_env(c);
     sf80 v = x87_read(c, op->rm & 7);
-    if (x87_empty(c, op->rm & 7) && x87_empty(c, 7)) {
+    if (x87_empty(c, op->rm & 7)) {
         x87_note(c, op);
         if (x87_stack_fault(c, false))
             x87_push(c, x87_default_nan());
@@ -69,7 +70,7 @@ OP(fild_m16)
 {
     int16_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     load_integer(c, op, v);
 }
 
@@ -77,7 +78,7 @@ OP(fild_m32)
 {
     int32_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     load_integer(c, op, v);
 }
 
@@ -85,7 +86,7 @@ OP(fild_m64)
 {
     int64_t v;
     x87_begin(c);
-    op_load(c, op, &v, sizeof v);
+    x87_load(c, op, &v, sizeof v);
     load_integer(c, op, v);
 }
 
@@ -172,12 +173,16 @@ static bool store_is_made(const struct store *s)
     return !(sf_unmasked(&s->env) & ~SF_PE);
 }
 
-static void store_end(struct x86_cpu *c, const struct op *op, struct store *s, const void *bytes,
-                      unsigned n, bool pop)
+static ALWAYS_INLINE void store_end(struct x86_cpu *c, const struct op *op, struct store *s,
+                                    const void *bytes, unsigned n, bool pop)
 {
     bool made = store_is_made(s);
+    if (!made && !s->empty) {
+        /* Nothing was rounded. */
+        s->env.flags &= (uint8_t)~SF_PE;
+    }
     if (made)
-        op_store(c, op, bytes, n);
+        x87_store(c, op, bytes, n);
     else
         x86_probe_write(c, op_linear(c, op, n, X86_WRITE), n, op->seg);
     x87_note(c, op);
@@ -254,6 +259,20 @@ OP(fst_st)
 OP(fstp_st)
 {
     store_st(c, op, true);
+}
+
+/* D9 D8+i, FSTP's undocumented twin: an empty ST(0) is popped without a stack fault and nothing is
+ * written. */
+OP(fstpnce)
+{
+    x87_begin(c);
+    if (!x87_empty(c, 0)) {
+        store_st(c, op, true);
+        return;
+    }
+    x87_note(c, op);
+    fsw_clear(c, FSW_C1);
+    x87_pop(c);
 }
 
 /* ---- integer stores ---- */
@@ -355,7 +374,6 @@ OP(fcmovcc)
             x87_write(c, 0, x87_default_nan());
         return;
     }
-    fsw_clear(c, FSW_C1);
     static const uint8_t condition[4] = {2, 4, 6, 10}; /* as Jcc encodes B, E, BE and P */
     if (cc_test(c, condition[op->cc & 3]) != (op->cc >> 2 & 1))
         x87_write(c, 0, x87_read(c, op->rm & 7));

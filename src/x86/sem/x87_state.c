@@ -80,15 +80,18 @@ OP(emms)
 
 enum { FX_FCW = 0, FX_FSW = 2, FX_FTAG = 4, FX_FOP = 6, FX_FIP = 8, FX_FDP = 16, FX_ST = 32 };
 
+/* The pointers are those of the pending exception; without one, zeros are stored. */
 void x86_fxsave_x87(struct x86_cpu *c, uint8_t *area, bool rexw64)
 {
+    bool pending = c->s.fsw & FSW_ES;
+    uint64_t fip = pending ? c->s.fip : 0, fdp = pending ? c->s.fdp : 0;
     store_u16(area + FX_FCW, c->s.fcw);
     store_u16(area + FX_FSW, c->s.fsw);
     store_u16(area + FX_FTAG, c->s.ftag);
-    store_u16(area + FX_FOP, c->s.fop);
+    store_u16(area + FX_FOP, pending ? c->s.fop : 0);
     /* Without REX.W: 32-bit offsets, and selectors behind them. */
-    store_u64(area + FX_FIP, rexw64 ? c->s.fip : (uint32_t)c->s.fip | (uint64_t)c->s.fcs << 32);
-    store_u64(area + FX_FDP, rexw64 ? c->s.fdp : (uint32_t)c->s.fdp | (uint64_t)c->s.fds << 32);
+    store_u64(area + FX_FIP, rexw64 ? fip : (uint32_t)fip | (uint64_t)c->s.fcs << 32);
+    store_u64(area + FX_FDP, rexw64 ? fdp : (uint32_t)fdp | (uint64_t)c->s.fds << 32);
     for (unsigned i = 0; i < 8; i++) {
         sf80 v = x87_read(c, i);
         store_u64(area + FX_ST + 16 * i, v.mantissa);
