@@ -2,7 +2,6 @@
 
 #include <sys/random.h>
 
-#include "base/bits.h"
 #include "lib/engines.h"
 
 /* The machine asks for the guest to be put into its memory. */
@@ -10,11 +9,8 @@ static bool load(struct machine *m, void *ctx, struct x86_state *bsp, struct err
 {
     struct guest *g = ctx;
     const struct config *c = g->config;
-    struct machine_e820 e820[MACHINE_E820_MAX];
     struct boot_range map[MACHINE_E820_MAX];
-    unsigned count = machine_e820(m, e820);
-    for (unsigned i = 0; i < count; i++)
-        map[i] = (struct boot_range){e820[i].base, e820[i].size, e820[i].type};
+    unsigned count = machine_e820(m, map);
     const struct boot_options options = {
         .kernel = c->kernel,
         .initrd = c->initrd,
