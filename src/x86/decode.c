@@ -108,16 +108,14 @@ static unsigned vex_prefix(const uint8_t *p, bool three, unsigned code, struct x
         s->w = last >> 7;
     }
     s->vvvv = ~last >> 3 & 15;
-    if (code != X86_CODE64) {
+    if (code != X86_CODE64)
         s->b = 0;
-        s->vvvv &= 7; /* bit 6 is ignored, or part of what makes it VEX */
-    }
     s->l = last >> 2 & 1;
     s->pp = (const uint8_t[]){PP_NONE, PP_66, PP_F3, PP_F2}[last & 3];
     s->table = TABLE_VEX + out->map;
     out->prefixes |= X86_PREFIX_VEX;
     out->rex = (uint8_t)(0x40 | s->w << 3 | s->r >> 1 | s->x >> 2 | s->b >> 3);
-    out->vvvv = (uint8_t)s->vvvv;
+    out->vvvv = (uint8_t)(s->vvvv & (code == X86_CODE64 ? 15 : 7));
     out->vl = (uint8_t)(16 << s->l);
     return 1 + three;
 }
@@ -245,6 +243,12 @@ static inline const struct match *find_match(const struct opcode *o, unsigned ke
     return NULL;
 }
 
+/* Gathers: the index is a vector register, and no two of the three registers are the same. */
+static bool is_valid_gather(const struct x86_insn *out)
+{
+    return out->reg != out->index && out->reg != out->vvvv && out->index != out->vvvv;
+}
+
 /* What the tables can't say with a mask. */
 static bool is_valid(const struct match *m, const struct prefix_state *s,
                      const struct x86_insn *out)
@@ -255,7 +259,17 @@ static bool is_valid(const struct match *m, const struct prefix_state *s,
         return false; /* CR9 to CR15 */
     if ((m->flags & MATCH_DR) && s->r)
         return false;
-    return !(out->prefixes & X86_PREFIX_VEX) || (m->flags & MATCH_VVVV) || s->vvvv == 0;
+    if ((m->flags & MATCH_K) && (s->r || ((m->flags & MATCH_VVVV) && out->vvvv > 7)))
+        return false;
+    if ((m->flags & MATCH_TE) && s->b)
+        return false;
+    if ((m->flags & (MATCH_SIB | MATCH_VSIB)) && ((out->modrm & 7) != 4 || out->addrsize == 2))
+        return false;
+    if (!(out->prefixes & X86_PREFIX_VEX))
+        return true;
+    if ((m->flags & MATCH_VSIB) && !is_valid_gather(out))
+        return false;
+    return (m->flags & MATCH_VVVV) || s->vvvv == 0;
 }
 
 static inline void registers(const struct match *m, const struct prefix_state *s,
@@ -347,6 +361,8 @@ static bool decode(const uint8_t *bytes, unsigned code, struct x86_insn *out)
     out->form = m->form;
     if ((o->flags & OPCODE_MODRM) && out->modrm < 0xc0 && !(m->flags & MATCH_ANY_MOD))
         p = memory_operand(p, code, &s, out);
+    if ((m->flags & MATCH_VSIB) && out->index == X86_NO_REG)
+        out->index = X86_RSP; /* 4 is a register like others here */
     registers(m, &s, out);
     out->opsize =
         m->size == SIZE_VL

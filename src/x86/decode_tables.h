@@ -74,22 +74,24 @@ enum match_flags {
     MATCH_CR = 1u << 7,      /* reg is a control register: 0, 2, 3, 4 or 8 */
     MATCH_DR = 1u << 8,      /* reg is a debug register: 0 to 7 */
     MATCH_VSIB = 1u << 9,    /* the index is a vector register */
-    MATCH_NO_RIP = 1u << 10, /* no RIP-relative addressing (MPX, AMX tiles) */
+    MATCH_SIB = 1u << 10,    /* the address has a SIB byte (AMX) */
     MATCH_ER = 1u << 11,     /* EVEX.b with registers means rounding: L is a rounding mode */
     MATCH_SAE = 1u << 12,    /* EVEX.b with registers means: suppress all exceptions */
     MATCH_BCAST4 = 1u << 13, /* EVEX.b with memory broadcasts 4-byte elements */
     MATCH_BCAST8 = 1u << 14, /* 8-byte elements */
     MATCH_BCAST2 = 1u << 15, /* 2-byte elements */
+    MATCH_K = 1u << 16,      /* reg and vvvv are mask registers or tiles: 0 to 7 */
+    MATCH_TE = 1u << 17,     /* rm is a tile: 0 to 7 */
 };
 
 struct match {
     uint32_t mask, value;
+    uint32_t flags;
     uint16_t form;
-    uint16_t flags;
     uint8_t size; /* enum size_kind */
     uint8_t imm;  /* enum imm_kind */
     uint8_t n8;   /* EVEX: log2 of disp8's factor, or N8_* below */
-    uint8_t pad;
+    uint8_t pad[3];
 };
 /* disp8's factor follows the vector length: full, half, quarter, eighth of it. */
 enum { N8_VL = 0x80, N8_HALF, N8_QUARTER, N8_EIGHTH };

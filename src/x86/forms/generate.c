@@ -238,7 +238,7 @@ static void parse_encoding(struct row *r)
         {"NP", KEY_PP, PP_NONE},        {"66", KEY_PP, PP_66}, {"F3", KEY_PP, PP_F3},
         {"F2", KEY_PP, PP_F2},          {"NFx", 2, 0},         {"W0", KEY_W, 0},
         {"W1", KEY_W, KEY_W},           {"mem", KEY_MOD3, 0},  {"reg", KEY_MOD3, KEY_MOD3},
-        {"rexb", KEY_REX_B, KEY_REX_B},
+        {"rexb", KEY_REX_B, KEY_REX_B}, {"rm0", KEY_RM, 0},
     };
     char text[sizeof r->encoding], *save = NULL;
     bool have_opcode = false;
@@ -309,7 +309,7 @@ static void parse_flags(struct row *r, char *text)
         {"o64", X86_FORM_ONLY64},
         {"address", X86_FORM_ADDRESS},
         {"branch", X86_FORM_BRANCH},
-        {"norip", 0, MATCH_NO_RIP},
+        {"sib", 0, MATCH_SIB},
         {"er", 0, MATCH_ER | MATCH_SAE},
         {"sae", 0, MATCH_SAE},
         {"b16", 0, MATCH_BCAST2},
@@ -444,17 +444,19 @@ static void derive_operand(struct row *r, unsigned i)
         r->flags |= X86_FORM_RM_BYTE;
     switch (kind) {
     case OPK_P:
-    case OPK_S:
-    case OPK_KG: r->match_flags |= MATCH_REG8; break;
+    case OPK_S: r->match_flags |= MATCH_REG8; break;
+    case OPK_KG:
+    case OPK_TG: r->match_flags |= MATCH_K; break;
     case OPK_Q:
     case OPK_N:
     case OPK_STI:
     case OPK_KE: r->match_flags |= MATCH_RM8; break;
     case OPK_SEG: r->match_flags |= MATCH_SEGREG; break;
-    case OPK_B:
-    case OPK_H:
+    case OPK_TE: r->match_flags |= MATCH_TE; break;
     case OPK_KH:
-    case OPK_TH: r->match_flags |= MATCH_VVVV; break;
+    case OPK_TH: r->match_flags |= MATCH_VVVV | MATCH_K; break;
+    case OPK_B:
+    case OPK_H: r->match_flags |= MATCH_VVVV; break;
     case OPK_C: r->match_flags |= MATCH_CR; break;
     case OPK_D: r->match_flags |= MATCH_DR; break;
     case OPK_MV: r->match_flags |= MATCH_VSIB; break;
@@ -602,8 +604,8 @@ static unsigned matches_written, splits_written;
 static void write_match(FILE *out, unsigned i)
 {
     const struct row *r = &rows[i];
-    fprintf(out, "    {0x%x, 0x%x, %u, 0x%x, %u, %u, 0x%x, 0},\n", r->mask, r->value, i,
-            r->match_flags, r->size, r->imm, r->n8);
+    fprintf(out, "    {0x%x, 0x%x, 0x%x, %u, %u, %u, 0x%x, {0}},\n", r->mask, r->value,
+            r->match_flags, i, r->size, r->imm, r->n8);
     matches_written++;
 }
 
