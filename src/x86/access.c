@@ -7,8 +7,8 @@
 
 /*
  * Every access that the inline fast paths can't do goes through three stages:
- *   reach()   translates each page it touches and raises what must be raised;
- *   settle()  for writes: has code dropped that is decoded from the bytes about to change;
+ *   reach()        translates each page it touches and raises what must be raised;
+ *   begin_store()  for writes: has code dropped that is decoded from the bytes about to change;
  *   then the bytes move. Nothing in guest memory changes before the last stage.
  */
 
@@ -180,39 +180,59 @@ static void reach(struct x86_cpu *c, const struct request *r, struct span *s)
     }
 }
 
-static bool holds_code(const struct x86_cpu *c, const struct part *p)
+/* ---- writes to pages that hold code ---- */
+
+static bool part_holds_code(const struct x86_cpu *c, const struct part *p)
 {
     return p->hva && (atomic_load(memory_flags(c->memory, p->gpa)) & MEMORY_CODE);
 }
 
-/* Has the code dropped that a write is about to change. Other vCPUs run while that is done, so the
- * request is translated anew behind it. False: nothing was to be done. */
-static bool drop_code(struct x86_cpu *c, const struct span *s)
+static bool holds_code(const struct x86_cpu *c, const struct span *s)
 {
-    bool any = false;
-    for (unsigned i = 0; i < s->parts; i++) {
-        if (holds_code(c, &s->part[i])) {
+    return part_holds_code(c, &s->part[0]) || (s->parts == 2 && part_holds_code(c, &s->part[1]));
+}
+
+static bool is_ram(const struct span *s)
+{
+    return s->part[0].hva && (s->parts == 1 || s->part[1].hva);
+}
+
+/* May not return: see code_write in cpu.h. */
+static void drop_code(struct x86_cpu *c, const struct span *s)
+{
+    for (unsigned i = 0; i < s->parts; i++)
+        if (part_holds_code(c, &s->part[i]))
             c->code_write(c, s->part[i].gpa, s->part[i].n);
-            any = true;
-        }
-    }
-    return any;
 }
 
-static void settle(struct x86_cpu *c, const struct request *r, struct span *s)
+/* Closes the gate with the request translated. Nothing can raise any more until the gate is opened:
+ * no page table changes while the others stand still. */
+static void close_gate(struct x86_cpu *c, const struct request *r, struct span *s)
 {
-    /* Another vCPU may decode from the page again before this one has it; not for long. */
-    for (unsigned tries = 0; tries < 64 && drop_code(c, s); tries++)
+    for (;;) {
+        uint64_t fault;
+        uint32_t error;
+        gate_close(c->gate, true);
+        if (try_reach(c, r, s, &fault, &error) == REACHED)
+            break;
+        gate_open(c->gate, true);
         reach(c, r, s);
+    }
+    c->lock_closed_gate = true;
 }
 
-static void reach_for(struct x86_cpu *c, const struct request *r, struct span *s)
+/* Between dropping the code and changing its bytes no other vCPU may decode them again, so both
+ * happen in one exclusive section (unless a device is part of it: see lock()). True: the caller
+ * ends it. */
+static bool begin_store(struct x86_cpu *c, const struct request *r, struct span *s)
 {
-    reach(c, r, s);
-    if (r->access & X86_WRITE)
-        settle(c, r, s);
-    if (unlikely(c->debug_data))
-        report_breakpoints(c, r);
+    if (likely(!holds_code(c, s)))
+        return false;
+    bool closes = c->gate && !c->lock_closed_gate && is_ram(s);
+    if (closes)
+        close_gate(c, r, s);
+    drop_code(c, s);
+    return closes;
 }
 
 /* ---- bytes ---- */
@@ -309,11 +329,18 @@ static void value_write(struct x86_cpu *c, const struct span *s, unsigned size, 
 
 /* ---- explicit accesses ---- */
 
+static void reach_watched(struct x86_cpu *c, const struct request *r, struct span *s)
+{
+    reach(c, r, s);
+    if (unlikely(c->debug_data))
+        report_breakpoints(c, r);
+}
+
 uint64_t x86_read_slow(struct x86_cpu *c, uint64_t lin, unsigned size, unsigned seg)
 {
     struct request r = explicit(c, lin, size, X86_READ, seg);
     struct span s;
-    reach_for(c, &r, &s);
+    reach_watched(c, &r, &s);
     return value_read(c, &s, size);
 }
 
@@ -321,15 +348,18 @@ void x86_write_slow(struct x86_cpu *c, uint64_t lin, unsigned size, uint64_t val
 {
     struct request r = explicit(c, lin, size, X86_WRITE, seg);
     struct span s;
-    reach_for(c, &r, &s);
+    reach_watched(c, &r, &s);
+    bool closed = begin_store(c, &r, &s);
     value_write(c, &s, size, value);
+    if (closed)
+        x86_lock_end(c);
 }
 
 void x86_read_bytes(struct x86_cpu *c, uint64_t lin, void *to, unsigned n, unsigned seg)
 {
     struct request r = explicit(c, lin, n, X86_READ, seg);
     struct span s;
-    reach_for(c, &r, &s);
+    reach_watched(c, &r, &s);
     span_read(c, &s, to);
 }
 
@@ -337,16 +367,21 @@ void x86_write_bytes(struct x86_cpu *c, uint64_t lin, const void *from, unsigned
 {
     struct request r = explicit(c, lin, n, X86_WRITE, seg);
     struct span s;
-    reach_for(c, &r, &s);
+    reach_watched(c, &r, &s);
+    bool closed = begin_store(c, &r, &s);
     span_write(c, &s, from);
+    if (closed)
+        x86_lock_end(c);
 }
 
+/* The code is dropped here already: if it is the running block, the instruction begins again now
+ * and not once it has done half its work. */
 void x86_probe_write(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg)
 {
     struct request r = explicit(c, lin, n, X86_WRITE, seg);
     struct span s;
     reach(c, &r, &s);
-    settle(c, &r, &s);
+    drop_code(c, &s);
 }
 
 void x86_probe_read(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg)
@@ -358,44 +393,25 @@ void x86_probe_read(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg)
 
 /* ---- LOCKed accesses ---- */
 
-/* Closes the gate with the request translated and no code left in what it writes. Nothing can raise
- * any more until the gate is opened: no page table changes while the others stand still. */
-static void close_gate(struct x86_cpu *c, const struct request *r, struct span *s)
+/* The host address for a host atomic operation, or NULL with the gate closed. Not closed for a
+ * device: devices know no locked accesses, and their lock must not be waited for in there. */
+static void *lock(struct x86_cpu *c, const struct request *r, struct span *s)
 {
-    for (;;) {
-        uint64_t fault;
-        uint32_t error;
-        gate_close(c->gate, true);
-        enum reached reached = try_reach(c, r, s, &fault, &error);
-        bool code = reached == REACHED &&
-                    (holds_code(c, &s->part[0]) || (s->parts == 2 && holds_code(c, &s->part[1])));
-        if (reached == REACHED && !code)
-            break;
-        gate_open(c->gate, true);
-        reach(c, r, s);
-        settle(c, r, s);
+    bool aligned = (r->n & (r->n - 1)) == 0 && (r->lin & (r->n - 1)) == 0;
+    if (is_ram(s) && (!aligned || holds_code(c, s))) {
+        if (c->gate && !c->lock_closed_gate)
+            close_gate(c, r, s);
+        drop_code(c, s);
     }
-    c->lock_closed_gate = true;
-}
-
-static void *lock(struct x86_cpu *c, const struct request *r)
-{
-    struct span s;
-    reach_for(c, r, &s);
-    bool ram = s.part[0].hva && (s.parts == 1 || s.part[1].hva);
-    if (ram && s.parts == 1 && (r->n & (r->n - 1)) == 0 && (s.part[0].gpa & (r->n - 1)) == 0)
-        return s.part[0].hva;
-    /* Devices know no locked accesses, and their lock must not be waited for with the gate
-     * closed. */
-    if (ram && c->gate)
-        close_gate(c, r, &s);
-    return NULL;
+    return is_ram(s) && aligned && !c->lock_closed_gate ? s->part[0].hva : NULL;
 }
 
 void *x86_lock_begin(struct x86_cpu *c, uint64_t lin, unsigned size, unsigned seg)
 {
     struct request r = explicit(c, lin, size, X86_RMW, seg);
-    return lock(c, &r);
+    struct span s;
+    reach_watched(c, &r, &s);
+    return lock(c, &r, &s);
 }
 
 void x86_lock_end(struct x86_cpu *c)
@@ -421,8 +437,10 @@ void x86_sys_write(struct x86_cpu *c, uint64_t lin, unsigned size, uint64_t valu
     struct request r = implicit(c, lin, size, X86_WRITE);
     struct span s;
     reach(c, &r, &s);
-    settle(c, &r, &s);
+    bool closed = begin_store(c, &r, &s);
     value_write(c, &s, size, value);
+    if (closed)
+        x86_lock_end(c);
 }
 
 uint64_t x86_sys_cmpxchg(struct x86_cpu *c, uint64_t lin, uint64_t expected, uint64_t desired)
@@ -430,16 +448,12 @@ uint64_t x86_sys_cmpxchg(struct x86_cpu *c, uint64_t lin, uint64_t expected, uin
     struct request r = implicit(c, lin, 8, X86_RMW);
     struct span s;
     reach(c, &r, &s);
-    settle(c, &r, &s);
-    uint8_t *hva = s.part[0].hva;
-    if (s.parts == 1 && hva && ((uintptr_t)hva & 7) == 0) {
+    void *hva = lock(c, &r, &s);
+    if (hva) {
         __atomic_compare_exchange_n((uint64_t *)hva, &expected, desired, false, __ATOMIC_SEQ_CST,
                                     __ATOMIC_SEQ_CST);
         return expected;
     }
-    bool ram = hva && (s.parts == 1 || s.part[1].hva);
-    if (ram && c->gate)
-        close_gate(c, &r, &s);
     uint64_t was = value_read(c, &s, 8);
     if (was == expected)
         value_write(c, &s, 8, desired);

@@ -115,7 +115,7 @@ struct x86_cpu {
     uint64_t insns_limit; /* run() returns before it exceeds this */
     _Atomic uint32_t request;
     struct jump_entry *jump; /* from RIP to block (sem/block.h) */
-    uint64_t jump_key;       /* CPL, code width and generation of mappings that an entry must match */
+    uint64_t jump_key; /* CPL, code width and generation of mappings that an entry must match */
     struct block *link_from; /* the block whose link_slot the engine may fill in next, or NULL */
     unsigned link_slot;
 
@@ -158,13 +158,14 @@ struct x86_cpu {
     void *engine; /* the engine's own per-vCPU data */
 
     /* The engine's hooks. code_write: a guest store of len bytes is about to hit a page that holds
-     * decoded code (called in no exclusive section; drops the code on every vCPU, and does not
-     * return if the block that is running is among it: the instruction is then begun again).
-     * mappings_changed: linear addresses may mean other pages now. */
+     * decoded code. It drops what is decoded from those bytes on every vCPU, and does not return if
+     * the block that is running is among it: the instruction is then begun again. It may be called
+     * with the gate closed by this vCPU (lock_closed_gate); who jumps away then opens it, with
+     * x86_lock_end(). mappings_changed: linear addresses may mean other pages now. */
     void (*code_write)(struct x86_cpu *c, uint64_t gpa, unsigned len);
     void (*mappings_changed)(struct x86_cpu *c);
 
-    /* x86_lock_begin() closed the gate and x86_lock_end() is to open it. */
+    /* This vCPU has closed the gate for an access; x86_lock_end() opens it. */
     bool lock_closed_gate;
 
     uint64_t pauses;     /* PAUSE executed: the engine's ENGINE_PAUSED looks at it */
