@@ -210,6 +210,7 @@ static void stop(struct console *console)
     struct console_fds *c = of(console);
     unwatch(c);
     loop_task_free(c->flush);
+    c->flush = NULL;
     c->loop = NULL;
     for (unsigned i = 0; c->out >= 0 && i < STOP_STEPS && !write_out(c); i++) {
         struct pollfd p = {.fd = c->out, .events = POLLOUT};

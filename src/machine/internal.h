@@ -68,7 +68,7 @@ struct control {
     unsigned running;  /* vCPU threads that are not standing still */
     unsigned stoppers; /* who wants them to */
     bool over;         /* they shall go home */
-    bool begun;        /* machine_run() was called */
+    bool begun;        /* the threads are there, or about to be */
 };
 
 /* --clock virtual: all vCPUs take turns on one thread (virtual.c). */
@@ -92,7 +92,8 @@ struct machine {
     pthread_mutex_t lock;
     struct clock clock;
     struct pc pc;
-    bool reset_wanted, loaded;
+    bool reset_wanted;
+    bool loaded, ran;       /* machine_load(), machine_run() were called */
     struct outcome outcome; /* under lock */
 
     struct control control;

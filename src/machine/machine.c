@@ -241,7 +241,10 @@ static void serve_reset(struct machine *m)
 static bool start_threads(struct machine *m, struct error *err)
 {
     unsigned threads = m->config.virtual_clock ? 1 : m->cpus;
+    pthread_mutex_lock(&m->control.lock);
+    m->control.begun = true;
     m->control.running = threads;
+    pthread_mutex_unlock(&m->control.lock);
     for (unsigned i = 0; i < threads; i++) {
         struct vcpu *v = &m->vcpu[i];
         char name[16];
@@ -307,9 +310,9 @@ static void serve(struct machine *m)
 static bool begin(struct machine *m, struct error *err)
 {
     machine_lock(m);
-    bool first = !m->control.begun;
-    m->control.begun = true;
-    bool ready = m->loaded || reset(m, err);
+    bool first = !m->ran;
+    m->ran = true;
+    bool ready = first && (m->loaded || reset(m, err));
     clock_start(&m->clock);
     machine_unlock(m);
     return first ? ready && serial_start(m, err)
