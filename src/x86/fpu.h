@@ -45,7 +45,9 @@ static inline void x86_mmx_write(struct x86_cpu *c, unsigned n, uint64_t v)
 
 /* The x87's part of the 512-byte legacy area: bytes 0 to 23 and 32 to 159; MXCSR (24 to 31) and
  * what is behind 160 are left alone. rexw64: the layout with 64-bit pointers. No check is made and
- * nothing is raised. */
+ * nothing is raised. FOP, FIP and FDP are saved as zeros unless an unmasked exception is pending,
+ * as AMD's processors do that report XSaveErPtr (APM 3, CPUID 8000_0008 EBX[2]): what a guest's
+ * processes see of each other is then what they should. */
 void x86_fxsave_x87(struct x86_cpu *c, uint8_t *area, bool rexw64);
 void x86_fxrstor_x87(struct x86_cpu *c, const uint8_t *area, bool rexw64);
 

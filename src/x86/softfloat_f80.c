@@ -236,7 +236,6 @@ static sf80 div_special(struct sf_env *env, sf80 a, sf80 b)
         return f80_invalid(env);
     if (f80_is_zero(b) && !f80_is_inf(a)) {
         env->flags |= SF_ZE;
-        note_denormal(env, a);
         return f80_inf(sign);
     }
     note_denormal(env, a);

@@ -143,6 +143,8 @@ static uint64_t immediate(const struct x86_insn *insn, const struct x86_form *fo
 {
     if (has_operand(form, OPK_O))
         return (uint64_t)insn->disp;
+    if (insn->map == 0 && (insn->opcode & 0xf8) == 0xd8) /* x87: its FOP (x86/fpu.h) */
+        return (insn->opcode & 7u) << 8 | insn->modrm;
     if (insn->imm2)
         return ((uint64_t)insn->imm & 0xffffffff) | (uint64_t)insn->imm2 << 32;
     return (uint64_t)insn->imm;
