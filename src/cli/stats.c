@@ -4,42 +4,35 @@
 
 #include "base/bits.h"
 
-/* The counters of an engine, in the order in which they are shown. */
-static const struct counter {
-    const char *name;
-    const char *what;
+/* A counter by its name in JSON, for a person, and by its place in the struct, a uint64_t. */
+struct counter {
+    const char *name, *what;
     size_t offset;
-} engine_counters[] =
-    {
-#define COUNTER(field, what)                                                                       \
-    {                                                                                              \
-#field, what, offsetof(struct engine_stats, field)                                         \
-    }
-        COUNTER(instructions, "instructions"),
-        COUNTER(direct, "  run as they were"),
-        COUNTER(translated, "  run as translated code"),
-        COUNTER(interrupts, "interrupts delivered"),
-        COUNTER(exceptions, "exceptions delivered"),
-        COUNTER(pio, "port accesses"),
-        COUNTER(mmio, "memory-mapped accesses"),
-        COUNTER(halts, "halts"),
-        COUNTER(pauses, "pauses"),
-        COUNTER(blocks_decoded, "blocks decoded"),
-        COUNTER(blocks_dropped, "blocks dropped"),
-        COUNTER(cache_flushes, "code cache flushes"),
-        COUNTER(tlb_misses, "TLB misses"),
-        COUNTER(tlb_flushes, "TLB flushes"),
-#undef COUNTER
-},
-  machine_counters[] = {
-#define COUNTER(field, what)                                                                       \
-    {                                                                                              \
-#field, what, offsetof(struct machine_stats, field)                                        \
-    }
-      COUNTER(interrupts, "device interrupts"),         COUNTER(timers_fired, "timers fired"),
-      COUNTER(lock_waits, "waits for the device lock"), COUNTER(resets, "resets"),
-      COUNTER(console_in, "console bytes in"),          COUNTER(console_out, "console bytes out"),
-#undef COUNTER
+};
+
+/* In the order in which they are shown. */
+static const struct counter engine_counters[] = {
+    {"instructions", "instructions", offsetof(struct engine_stats, instructions)},
+    {"direct", "  run as they were", offsetof(struct engine_stats, direct)},
+    {"translated", "  run as translated code", offsetof(struct engine_stats, translated)},
+    {"interrupts", "interrupts delivered", offsetof(struct engine_stats, interrupts)},
+    {"exceptions", "exceptions delivered", offsetof(struct engine_stats, exceptions)},
+    {"pio", "port accesses", offsetof(struct engine_stats, pio)},
+    {"mmio", "memory-mapped accesses", offsetof(struct engine_stats, mmio)},
+    {"halts", "halts", offsetof(struct engine_stats, halts)},
+    {"pauses", "pauses", offsetof(struct engine_stats, pauses)},
+    {"blocks_decoded", "blocks decoded", offsetof(struct engine_stats, blocks_decoded)},
+    {"blocks_dropped", "blocks dropped", offsetof(struct engine_stats, blocks_dropped)},
+    {"cache_flushes", "code cache flushes", offsetof(struct engine_stats, cache_flushes)},
+    {"tlb_misses", "TLB misses", offsetof(struct engine_stats, tlb_misses)},
+    {"tlb_flushes", "TLB flushes", offsetof(struct engine_stats, tlb_flushes)},
+};
+
+static const struct counter machine_counters[] = {
+    {"lock_waits", "waits for the device lock", offsetof(struct machine_stats, lock_waits)},
+    {"resets", "resets", offsetof(struct machine_stats, resets)},
+    {"console_in", "console bytes in", offsetof(struct machine_stats, console_in)},
+    {"console_out", "console bytes out", offsetof(struct machine_stats, console_out)},
 };
 
 static uint64_t value_of(const void *stats, const struct counter *c)
