@@ -215,7 +215,7 @@ static void before_write(struct memory *m, uint64_t gpa, uint64_t n)
 static void after_write(struct memory *m, uint64_t gpa, uint64_t n)
 {
     uint64_t first = gpa & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
-    for (uint64_t page = first; page < gpa + n; page += MEMORY_PAGE_SIZE) {
+    for (uint64_t page = first; n && page < gpa + n; page += MEMORY_PAGE_SIZE) {
         _Atomic uint8_t *flags = memory_flags(m, page);
         if (atomic_load(flags) & MEMORY_CLEAN)
             atomic_fetch_and(flags, (uint8_t)~MEMORY_CLEAN);
