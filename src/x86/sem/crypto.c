@@ -174,6 +174,20 @@ SIMD(pclmulqdq)
     r->u64[1] = high;
 }
 
+/* ---- SHA: Intel's manual wants aligned memory operands, AMD's processors take any; so do we ----
+ */
+
+#define SHA(name)                                                                                  \
+    LANE(name);                                                                                    \
+    OP(name)                                                                                       \
+    {                                                                                              \
+        sse_check(c);                                                                              \
+        union simd_lane r, b = sse_source_n(c, op, 16);                                            \
+        name##_lane(&r, xmm(c, op->reg), &b, 16, (unsigned)op->imm);                               \
+        *xmm(c, op->reg) = r;                                                                      \
+    }                                                                                              \
+    LANE(name)
+
 /* ---- SHA-1: words in a register run from the highest down ---- */
 
 static inline uint32_t rotate_left(uint32_t v, unsigned n)
@@ -196,7 +210,7 @@ static inline uint32_t parity(uint32_t x, uint32_t y, uint32_t z)
 
 /* Four rounds, of the kind that imm[1:0] says; a is A to D, b the message words, E added to the
  * first of them. */
-SIMD(sha1rnds4)
+SHA(sha1rnds4)
 {
     static const struct {
         uint32_t (*f)(uint32_t, uint32_t, uint32_t);
@@ -217,13 +231,13 @@ SIMD(sha1rnds4)
         r->u32[3 - i] = v[i];
 }
 
-SIMD(sha1nexte)
+SHA(sha1nexte)
 {
     *r = *b;
     r->u32[3] += rotate_left(a->u32[3], 30);
 }
 
-SIMD(sha1msg1)
+SHA(sha1msg1)
 {
     r->u32[3] = a->u32[3] ^ a->u32[1];
     r->u32[2] = a->u32[2] ^ a->u32[0];
@@ -231,7 +245,7 @@ SIMD(sha1msg1)
     r->u32[0] = a->u32[0] ^ b->u32[2];
 }
 
-SIMD(sha1msg2)
+SHA(sha1msg2)
 {
     r->u32[3] = rotate_left(a->u32[3] ^ b->u32[2], 1);
     r->u32[2] = rotate_left(a->u32[2] ^ b->u32[1], 1);
@@ -264,12 +278,12 @@ static inline void sha256rnds2_lane(union simd_lane *r, const union simd_lane *a
 OP(sha256rnds2)
 {
     sse_check(c);
-    union simd_lane r, b = sse_source(c, op);
+    union simd_lane r, b = sse_source_n(c, op, 16);
     sha256rnds2_lane(&r, xmm(c, op->reg), &b, xmm(c, 0));
     *xmm(c, op->reg) = r;
 }
 
-SIMD(sha256msg1)
+SHA(sha256msg1)
 {
     for (unsigned i = 0; i < 4; i++) {
         uint32_t next = i < 3 ? a->u32[i + 1] : b->u32[0];
@@ -277,7 +291,7 @@ SIMD(sha256msg1)
     }
 }
 
-SIMD(sha256msg2)
+SHA(sha256msg2)
 {
     for (unsigned i = 0; i < 4; i++) {
         uint32_t w = i < 2 ? b->u32[2 + i] : r->u32[i - 2];

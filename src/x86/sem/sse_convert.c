@@ -38,22 +38,21 @@ FLOAT(cvtsd2ss, 8)
     r->u32[0] = sf64_to_sf32(env, b->u64[0]);
 }
 
-/* ---- MMX to XMM ---- */
+/* ---- MMX to XMM: with a source in memory the x87 is left alone ---- */
 
 OP(cvtpi2ps)
 {
     sse_check(c);
-    x86_mmx_check(c);
+    if (op->ea == EA_REG)
+        x86_mmx_enter(c); /* even if the conversion ends in #XM */
     union simd_lane b = mmx_source_n(c, op, 8);
     struct sf_env env = sf_env_mxcsr(c->s.mxcsr);
     uint32_t low = sf32_from_i32(&env, b.i32[0]), high = sf32_from_i32(&env, b.i32[1]);
     x86_sse_report(c, &env);
-    x86_mmx_commit(c);
     xmm(c, op->reg)->u32[0] = low;
     xmm(c, op->reg)->u32[1] = high;
 }
 
-/* Reading memory, this one does not touch the x87 (SDM 2, CVTPI2PD). */
 OP(cvtpi2pd)
 {
     sse_check(c);
@@ -63,7 +62,7 @@ OP(cvtpi2pd)
     *xmm(c, op->reg) = (union simd_lane){.u64 = {sf64_from_i32(b.i32[0]), sf64_from_i32(b.i32[1])}};
 }
 
-/* ---- XMM to MMX ---- */
+/* ---- XMM to MMX: the x87 becomes MMX even if the conversion ends in #XM ---- */
 
 #define CONVERT_TO_MMX(name, load_source, elem, convert, truncate)                                 \
     OP(name)                                                                                       \
@@ -74,8 +73,8 @@ OP(cvtpi2pd)
         struct sf_env env = sf_env_mxcsr(c->s.mxcsr);                                              \
         for (unsigned i = 0; i < 2; i++)                                                           \
             r.i32[i] = convert(&env, b.elem[i], truncate);                                         \
-        x86_sse_report(c, &env);                                                                   \
         x86_mmx_commit(c);                                                                         \
+        x86_sse_report(c, &env);                                                                   \
         x86_mmx_write(c, op->reg, r.u64[0]);                                                       \
     }
 CONVERT_TO_MMX(cvtps2pi, sse_source_n(c, op, 8), u32, sf32_to_i32, false)

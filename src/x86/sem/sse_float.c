@@ -152,34 +152,58 @@ FLOAT(addsubpd, 16)
         r->u64[i] = (i & 1 ? sf64_add : sf64_sub)(env, a->u64[i], b->u64[i]);
 }
 
-/* Dot products. imm[7:4]: which products take part; imm[3:0]: which elements get the sum. Each step
- * is an operation of its own as far as exceptions go: an unmasked one ends the instruction. */
-FLOAT(dpps, 16)
+/*
+ * Dot products. imm[7:4]: which products take part; imm[3:0]: which elements get the sum.
+ *
+ * Each step is an operation of its own as far as exceptions go: what a step raised stays in MXCSR
+ * when an unmasked exception of the next one ends the instruction.
+ */
+static void end_step(struct x86_cpu *c, struct sf_env *env)
 {
+    x86_sse_report(c, env);
+    env->flags = 0;
+}
+
+static void dpps_lane(struct x86_cpu *c, union simd_lane *r, const union simd_lane *a,
+                      const union simd_lane *b, unsigned imm)
+{
+    struct sf_env env = sf_env_mxcsr(c->s.mxcsr);
     uint32_t product[4] = {0};
     for (unsigned i = 0; i < 4; i++)
         if (imm >> (4 + i) & 1)
-            product[i] = sf32_mul(env, a->u32[i], b->u32[i]);
-    uint32_t sum = 0;
-    if (!sf_unmasked(env)) {
-        uint32_t low = sf32_add(env, product[0], product[1]);
-        uint32_t high = sf32_add(env, product[2], product[3]);
-        if (!sf_unmasked(env))
-            sum = sf32_add(env, low, high);
-    }
+            product[i] = sf32_mul(&env, a->u32[i], b->u32[i]);
+    end_step(c, &env);
+    uint32_t low = sf32_add(&env, product[0], product[1]);
+    uint32_t high = sf32_add(&env, product[2], product[3]);
+    end_step(c, &env);
+    uint32_t sum = sf32_add(&env, low, high);
+    end_step(c, &env);
     for (unsigned i = 0; i < 4; i++)
         r->u32[i] = imm >> i & 1 ? sum : 0;
 }
 
-FLOAT(dppd, 16)
+static void dppd_lane(struct x86_cpu *c, union simd_lane *r, const union simd_lane *a,
+                      const union simd_lane *b, unsigned imm)
 {
+    struct sf_env env = sf_env_mxcsr(c->s.mxcsr);
     uint64_t product[2] = {0};
     for (unsigned i = 0; i < 2; i++)
         if (imm >> (4 + i) & 1)
-            product[i] = sf64_mul(env, a->u64[i], b->u64[i]);
-    uint64_t sum = 0;
-    if (!sf_unmasked(env))
-        sum = sf64_add(env, product[0], product[1]);
+            product[i] = sf64_mul(&env, a->u64[i], b->u64[i]);
+    end_step(c, &env);
+    uint64_t sum = sf64_add(&env, product[0], product[1]);
+    end_step(c, &env);
     for (unsigned i = 0; i < 2; i++)
         r->u64[i] = imm >> i & 1 ? sum : 0;
 }
+
+#define DOT_PRODUCT(name)                                                                          \
+    OP(name)                                                                                       \
+    {                                                                                              \
+        sse_check(c);                                                                              \
+        union simd_lane r, b = sse_source(c, op);                                                  \
+        name##_lane(c, &r, xmm(c, op->reg), &b, (unsigned)op->imm);                                \
+        *xmm(c, op->reg) = r;                                                                      \
+    }
+DOT_PRODUCT(dpps)
+DOT_PRODUCT(dppd)
