@@ -19,6 +19,10 @@
 struct bus_ops {
     uint64_t (*read)(void *device, uint64_t offset, unsigned size);
     void (*write)(void *device, uint64_t offset, unsigned size, uint64_t value);
+    /* The widest access the handlers take: 1 for a chip on an 8-bit bus; wider ones are split, low
+     * address first. 0: any. An access is also split where it runs over a region's end, so a
+     * handler never sees offset + size beyond its region's size. */
+    unsigned widest;
 };
 
 struct bus_region {

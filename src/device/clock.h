@@ -57,7 +57,8 @@ uint64_t clock_next(const struct clock *c);
 /* Fires what is due. */
 void clock_fire(struct clock *c);
 
-/* ticks of a hz counter in ns, and back, without overflow for 500 years. */
+/* How many ticks a hz counter that began at 0 has done at ns, and the first ns at which it has done
+ * that many; neither overflows within 500 years. */
 uint64_t clock_ns_to_ticks(uint64_t ns, uint64_t hz);
 uint64_t clock_ticks_to_ns(uint64_t ticks, uint64_t hz);
 

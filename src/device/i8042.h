@@ -27,6 +27,7 @@ struct i8042 {
     uint8_t data;    /* the output buffer */
     uint8_t from;    /* where it came from */
     uint8_t command; /* the controller command whose parameter is awaited; 0: none */
+    uint8_t release; /* translation saw a break prefix: 0x80 */
     uint8_t ram[32];
 };
 

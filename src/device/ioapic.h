@@ -15,11 +15,11 @@ enum { IOAPIC_PINS = 24, IOAPIC_SIZE = 0x1000 };
 struct ioapic {
     void (*deliver)(void *ctx, const struct apic_message *m);
     void *ctx;
+    uint32_t initial_id;
     uint32_t id; /* bits 24 to 27, as the register has it */
     uint32_t ioregsel;
     uint64_t redirection[IOAPIC_PINS];
-    uint32_t lines; /* levels of the pins, polarity not applied */
-    uint32_t irr;   /* edges seen while masked are lost; a bit here waits for delivery */
+    uint32_t lines; /* pins that are asserted */
 };
 
 extern const struct archive_type ioapic_archive;

@@ -29,7 +29,6 @@ enum {
 };
 
 enum {
-    LAPIC_LVT_CMCI,
     LAPIC_LVT_TIMER,
     LAPIC_LVT_THERMAL,
     LAPIC_LVT_PERF,
@@ -79,10 +78,10 @@ struct lapic {
     uint32_t timer_initial, timer_divide;
     uint64_t timer_start;  /* guest time at which the running count began; CLOCK_NEVER: stopped */
     uint64_t tsc_deadline; /* 0: disarmed */
+    uint64_t timer_at;     /* while saved: the timer's deadline */
 
-    uint8_t line[2];        /* levels of LINT0 and LINT1 */
-    uint8_t lint_remote[2]; /* remote IRR of the LINT pins, level-triggered fixed mode */
-    uint8_t extint;         /* an ExtINT message came and was not acknowledged */
+    uint8_t line[2]; /* levels of LINT0 and LINT1 */
+    uint8_t extint;  /* an ExtINT message came and was not acknowledged */
 
     uint8_t interrupt; /* what the processor was last told */
 };
@@ -92,7 +91,8 @@ extern const struct archive_type lapic_archive;
 /* index: the initial APIC ID. The APIC starts as after power-on. Does not add itself to the bus. */
 void lapic_init(struct lapic *l, struct clock *clock, const struct lapic_host *host, unsigned index,
                 bool bsp, unsigned physical_bits);
-/* Power-on or RESET#. */
+/* Power-on or RESET#. The BSP's LINT0 is left open for the 8259s (ExtINT), as firmware leaves it.
+ */
 void lapic_reset(struct lapic *l);
 
 /* Whether an access to gpa is this processor's APIC page now (each processor has its own base). */
@@ -135,7 +135,5 @@ void lapic_deliver(struct lapic *l, const struct apic_message *m);
 unsigned lapic_priority(const struct lapic *l);
 /* Whether it takes fixed interrupts at all (hardware- and software-enabled). */
 bool lapic_enabled(const struct lapic *l);
-/* Whether vector waits in the IRR already. */
-bool lapic_requested(const struct lapic *l, uint8_t vector);
 
 #endif

@@ -185,6 +185,10 @@ bool pci_msix_enabled(const struct pci_function *f);
 void pci_msi_send(struct pci_function *f, unsigned vector);
 void pci_msix_send(struct pci_function *f, unsigned vector);
 
+/* For pci.c: the capabilities or masks changed, send what waited; back to the state after reset. */
+void pci_msi_changed(struct pci_function *f);
+void pci_msi_reset(struct pci_function *f);
+
 /* Configuration space as the guest reaches it; devfn's bus is 0. size is 1, 2 or 4 and the access
  * does not cross a double word. */
 uint32_t pci_config_read(struct pci_bus *b, unsigned bus, unsigned devfn, unsigned offset,

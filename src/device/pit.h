@@ -20,20 +20,21 @@ struct pit_channel {
     uint8_t bcd;
     uint8_t access; /* RW bits of the control word: 1 LSB, 2 MSB, 3 LSB then MSB */
     uint8_t gate;
-    uint8_t null_count; /* a written count is not in the counting element yet */
-    uint8_t loaded;     /* a count was written since the control word */
-    uint8_t triggered;  /* modes 1 and 5: the gate's edge came */
-    uint8_t write_high; /* the next written byte is the MSB */
-    uint8_t write_low;  /* the LSB that waits for it */
-    uint8_t read_high;  /* the next read byte is the MSB */
-    uint8_t latched;    /* bytes of latched_count still to be read: 0, 1 or 2 */
-    uint8_t status_latched;
+    uint8_t loaded;         /* a count was written since the control word */
+    uint8_t triggered;      /* modes 1 and 5: the gate's edge came since then */
+    uint8_t write_high;     /* the next written byte is the MSB */
+    uint8_t write_low;      /* the LSB that waits for it */
+    uint8_t read_high;      /* the next read byte is the MSB */
+    uint8_t latched;        /* bytes of latched_count still to be read: 0, 1 or 2 */
+    uint8_t status_latched; /* latched_status is to be read first */
     uint8_t latched_status;
     uint16_t latched_count;
-    uint32_t count;      /* the initial count in the counting element, 1 to 0x10000 */
-    uint32_t next_count; /* modes 2 and 3: takes over at the end of the period; 0: none */
-    uint64_t start;      /* PIT ticks at which counting began */
-    uint64_t paused;     /* ticks counted when the gate stopped it; UINT64_MAX: it runs */
+    uint32_t count;        /* the initial count in the counting element, 1 to 0x10000 */
+    uint32_t next_count;   /* modes 2 and 3: takes over at next_at; 0: none */
+    uint32_t next_trigger; /* modes 1 and 5: takes over with the next trigger; 0: none */
+    uint64_t start;        /* PIT ticks at which count was loaded */
+    uint64_t next_at;
+    uint64_t paused; /* ticks counted when the gate stopped it; UINT64_MAX: it runs */
 };
 
 struct pit {
@@ -41,8 +42,9 @@ struct pit {
     struct timer timer;
     struct irq_line irq0;
     struct pit_channel channel[3];
-    uint8_t port61; /* what was written to bits 0 to 3 */
-    uint8_t out0;   /* level of IRQ 0 */
+    uint8_t port61;   /* what was written to bits 0 to 3 */
+    uint8_t out0;     /* level of IRQ 0 */
+    uint64_t edge_at; /* PIT ticks of channel 0's next rising edge; UINT64_MAX: none */
 };
 
 extern const struct archive_type pit_archive;

@@ -21,6 +21,7 @@ struct q35 {
     struct irq_line pic;    /* set() gets the 8259 input */
     struct irq_line ioapic; /* set() gets the I/O APIC pin */
     uint8_t levels;         /* of PIRQA to PIRQH */
+    uint16_t inputs;        /* of the 8259s, as PIRQs drive them */
 };
 
 /* The 8259 inputs to which PIRQA to PIRQH are routed after reset: 10 and 11. */

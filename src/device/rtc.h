@@ -15,10 +15,11 @@ struct rtc {
     struct timer periodic, update;
     struct irq_line irq8;
     uint8_t index, index_extended; /* ports 0x70 (bit 7: NMI disabled) and 0x72 */
-    uint8_t ram[256];              /* the time registers here hold what is shown while SET */
-    int64_t offset_ns;             /* the guest's time minus ours */
-    uint64_t periodic_at;          /* when the next periodic interrupt is due; CLOCK_NEVER: none */
-    uint64_t updated_at;           /* the second (since 1970) of the last update cycle seen */
+    uint8_t ram[256]; /* the time registers here hold the time while updates are stopped */
+    int64_t offset_s; /* the guest's time minus ours */
+    int64_t phase_ns; /* added before the second is cut off: where the guest's seconds begin */
+    int64_t updated;  /* the second (since 1970) of the last update cycle accounted for */
+    uint64_t periodic_seen; /* 32.768 kHz ticks up to which the periodic flag is accounted for */
 };
 
 extern const struct archive_type rtc_archive;

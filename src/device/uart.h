@@ -2,8 +2,13 @@
  * The 16550A serial port (PC16550D).
  *
  * Input is never lost: whoever has bytes asks uart_can_receive() and keeps the rest until
- * backend.ready says that there is room again; so there is no overrun, and a guest that boots
- * slowly finds what was typed before. Output takes no time: the transmitter is always empty.
+ * backend.ready says that there is room again, so there is no overrun. And since drivers empty the
+ * FIFO and read a byte to throw away whenever they set the chip up, bytes from outside that were
+ * never read survive a FIFO reset, and arrive (again) once the driver is ready for them: when it
+ * switches the receive interrupt on, or leaves the chip's set-up alone for UART_HOLD_NS. A guest
+ * that boots slowly thus finds what was typed before.
+ *
+ * Output takes no time: the transmitter is always empty.
  */
 #ifndef DOPPEL_DEVICE_UART_H
 #define DOPPEL_DEVICE_UART_H
@@ -13,6 +18,7 @@
 #include "device/clock.h"
 
 enum { UART_PORTS = 8, UART_FIFO = 16 };
+#define UART_HOLD_NS UINT64_C(100000000)
 
 struct uart_backend {
     void *ctx;
@@ -25,19 +31,22 @@ struct uart_backend {
 
 struct uart {
     struct clock *clock;
-    struct timer timeout;
+    struct timer timeout, hold;
     struct irq_line irq;
     struct uart_backend backend;
 
     uint8_t ier, fcr, lcr, mcr, lsr, msr, scr;
     uint8_t dll, dlm;
-    uint8_t thre_pending;    /* the transmitter-empty interrupt was not read from the IIR yet */
+    uint8_t thre_pending;    /* the transmitter-empty interrupt waits to be read from the IIR */
     uint8_t timeout_pending; /* the character timeout interrupt */
     uint8_t fifo[UART_FIFO];
-    uint8_t fifo_error[UART_FIFO]; /* LSR.BI, FE, PE of each byte */
+    uint8_t fifo_flags[UART_FIFO]; /* of each byte: LSR.BI, FE, PE; bit 0: it came from outside */
     uint8_t fifo_head, fifo_count;
-    uint64_t timeout_at; /* CLOCK_NEVER: not running */
-    uint8_t level;
+    uint8_t kept[UART_FIFO]; /* bytes that a FIFO reset took back */
+    uint8_t kept_count;
+    uint8_t last;        /* what RBR shows when the FIFO is empty */
+    uint64_t timeout_at; /* the character timeout; CLOCK_NEVER: not running */
+    uint64_t hold_until; /* nothing arrives before; 0: not held */
 };
 
 extern const struct archive_type uart_archive;
