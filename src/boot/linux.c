@@ -104,6 +104,8 @@ static bool parse_image(struct bzimage *b, const struct image *k, struct error *
         V2_12 = 0x20c
     };
     *b = (struct bzimage){.version = image_u16(k, HDR_VERSION)};
+    if (k->size < HDR_INIT_SIZE + 4)
+        return bad(k, err, "the Linux image is truncated; fetch it again");
     if (b->version < V2_00 || !(image_u8(k, HDR_LOADFLAGS) & LOADED_HIGH))
         return bad(k, err, "a zImage, older than Linux 2.4's bzImage; give a newer kernel");
 

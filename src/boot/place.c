@@ -41,7 +41,7 @@ bool place_refuse(const struct place *p, uint64_t gpa, uint64_t size, struct err
         return error_set(err,
                          "kernel %s: needs memory up to %" PRIu64 " MiB and the guest has %" PRIu64
                          " MiB; raise --memory",
-                         p->kernel, (end + 0xfffff) >> 20, p->memory->size >> 20);
+                         p->kernel, (end + 0xfffff) >> 20, have >> 20);
     return error_set(err,
                      "kernel %s: wants to be at 0x%" PRIx64
                      ", where the guest has no memory; give another file",

@@ -57,7 +57,7 @@ static bool write_map(struct load *l)
 static bool load_modules(struct load *l, uint64_t floor, unsigned *count, struct error *err)
 {
     const struct boot_options *o = l->options;
-    uint64_t strings = STRINGS;
+    uint64_t strings = STRINGS, limit = MEMORY_LOW_TOP;
     *count = 0;
     for (unsigned i = 0; i < o->module_count + (o->initrd ? 1 : 0); i++) {
         bool initrd = o->initrd && i == 0;
@@ -67,8 +67,9 @@ static bool load_modules(struct load *l, uint64_t floor, unsigned *count, struct
         if (i == MODULES_MAX)
             return error_usage(err, "--module: more than %d; leave some out", MODULES_MAX);
         if (!load_module(l, initrd ? "initrd" : "module", initrd ? o->initrd : m->path, true, floor,
-                         MEMORY_LOW_TOP, &at, err))
+                         limit, &at, err))
             return false;
+        limit = at.gpa;
         store_u64(entry, at.gpa);
         store_u64(entry + 8, at.size);
         if (m && m->args) {
