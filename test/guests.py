@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Runs guests that check themselves (guest/) and says in TAP what each of their tests did.
+
+usage: guests.py DOPPEL ENGINE GUEST.elf...
+"""
+
+import re
+import subprocess
+import sys
+
+PASSED = 0x10 << 1 | 1  # what a guest that passed makes the monitor's exit status
+TIMEOUT = 120
+
+
+def run(doppel, engine, guest):
+    """The guest's output lines, and why it counts as failed as a whole (or None)."""
+    command = [doppel, "run", "--engine", engine, "--kernel", guest, "--memory", "64M",
+               "--debug-exit", "--console", "stdio"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=TIMEOUT)
+        output, why = done.stdout, None
+        if done.returncode != PASSED:
+            why = "exit status %d" % done.returncode
+    except subprocess.TimeoutExpired as e:
+        output, why = e.stdout or b"", "no end after %d s" % TIMEOUT
+    return output.decode("latin-1").splitlines(), why
+
+
+def main():
+    doppel, engine, guests = sys.argv[1], sys.argv[2], sys.argv[3:]
+    count = failed = 0
+    for guest in guests:
+        name = re.sub(r".*/|\.elf$", "", guest)
+        lines, why = run(doppel, engine, guest)
+        for line in lines:
+            verdict = re.match(r"(ok  |FAIL|skip) (%s .*)" % name, line)
+            if not verdict:
+                print("#", line)
+                continue
+            count += 1
+            failed += verdict[1] == "FAIL"
+            print("%sok %d %s%s" % ("not " if verdict[1] == "FAIL" else "", count, verdict[2],
+                                    " # SKIP" if verdict[1] == "skip" else ""))
+        count += 1
+        failed += why is not None
+        print("%sok %d %s ends well%s" % ("not " if why else "", count, name,
+                                          " (%s)" % why if why else ""))
+        sys.stdout.flush()
+    print("1..%d" % count)
+    return failed != 0
+
+
+sys.exit(main())
