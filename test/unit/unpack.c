@@ -14,18 +14,24 @@
 #include "boot/unpack.h"
 #include "test.h"
 
-/* Larger than one block of every format (lz4's have 8 MiB), and compressible. */
-enum { PLAIN = (9 << 20) + 12345, PACKED_MAX = 12 << 20, LZO_BLOCK = 256 << 10 };
+/* Larger than one block of a format, but for lz4, whose blocks of 8 MiB are tested by themselves.
+ */
+enum { PLAIN = (1 << 20) + 12345, PACKED_MAX = 12 << 20, LZO_BLOCK = 256 << 10 };
 
-static uint8_t *make_plain(void)
+static uint8_t *make_bytes(size_t n)
 {
-    uint8_t *p = malloc(PLAIN);
+    uint8_t *p = malloc(n);
     uint32_t x = 1;
-    for (size_t i = 0; p && i < PLAIN; i++) {
+    for (size_t i = 0; p && i < n; i++) {
         x = x * 1664525 + 1013904223;
         p[i] = (uint8_t)((x >> 29) + (i >> 12));
     }
     return p;
+}
+
+static uint8_t *make_plain(void)
+{
+    return make_bytes(PLAIN);
 }
 
 static size_t pack_gzip(const uint8_t *in, uint8_t *out)
@@ -74,19 +80,24 @@ static size_t pack_bzip2(const uint8_t *in, uint8_t *out)
     return n;
 }
 
-static size_t pack_lz4(const uint8_t *in, uint8_t *out)
+static size_t pack_lz4_bytes(const uint8_t *in, size_t size, uint8_t *out)
 {
     enum { BLOCK = 8 << 20 };
     size_t at = 4;
     store_u32(out, 0x184c2102);
-    for (size_t i = 0; i < PLAIN; i += BLOCK) {
-        int n = PLAIN - i < BLOCK ? (int)(PLAIN - i) : BLOCK;
+    for (size_t i = 0; i < size; i += BLOCK) {
+        int n = size - i < BLOCK ? (int)(size - i) : BLOCK;
         int packed = LZ4_compress_default((const char *)in + i, (char *)out + at + 4, n,
                                           PACKED_MAX - (int)at - 4);
         store_u32(out + at, (uint32_t)packed);
         at += 4 + (size_t)packed;
     }
     return at;
+}
+
+static size_t pack_lz4(const uint8_t *in, uint8_t *out)
+{
+    return pack_lz4_bytes(in, PLAIN, out);
 }
 
 static void put_big(uint8_t *p, uint32_t v)
@@ -169,6 +180,25 @@ TEST(every_format_comes_out_as_it_went_in)
     free(plain);
 }
 
+/* Two blocks, and one that is exactly full and has only the size behind it. */
+TEST(lz4_in_several_blocks)
+{
+    static const size_t sizes[] = {(8 << 20) + 4321, 8 << 20};
+    uint8_t *plain = make_bytes(sizes[0]), *packed = malloc(PACKED_MAX), *out = NULL;
+    struct error err;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        size_t n = 0, size = pack_lz4_bytes(plain, sizes[i], packed);
+        store_u32(packed + size, (uint32_t)sizes[i]);
+        CHECK(try_unpack(packed, size + 4, 64 << 20, &out, &n, &err));
+        CHECK_EQ(n, sizes[i]);
+        CHECK(n == sizes[i] && memcmp(out, plain, n) == 0);
+        free(out);
+        out = NULL;
+    }
+    free(packed);
+    free(plain);
+}
+
 TEST(what_is_too_large_is_refused)
 {
     uint8_t *plain = make_plain(), *packed = malloc(PACKED_MAX), *out = NULL;
@@ -229,6 +259,6 @@ TEST(unknown_formats_are_unknown)
     CHECK(!try_unpack((const uint8_t *)"plain text", 10, 1 << 20, &out, &n, &err));
 }
 
-TESTS(T(every_format_comes_out_as_it_went_in), T(what_is_too_large_is_refused),
-      T(what_is_cut_short_is_refused), T(damage_is_refused_where_the_format_can_tell),
-      T(unknown_formats_are_unknown))
+TESTS(T(every_format_comes_out_as_it_went_in), T(lz4_in_several_blocks),
+      T(what_is_too_large_is_refused), T(what_is_cut_short_is_refused),
+      T(damage_is_refused_where_the_format_can_tell), T(unknown_formats_are_unknown))
