@@ -52,9 +52,19 @@ static const uint8_t operand_sizes[SIZE_KINDS][12] = {
 
 /* ---- prefixes ---- */
 
+/* Bit n of word m: whether byte m * 64 + n may be a legacy prefix. */
+static const uint64_t legacy_prefixes[4] = {
+    BIT(0x26) | BIT(0x2e) | BIT(0x36) | BIT(0x3e),
+    BIT(0x64 - 0x40) | BIT(0x65 - 0x40) | BIT(0x66 - 0x40) | BIT(0x67 - 0x40),
+    0,
+    BIT(0xf0 - 0xc0) | BIT(0xf2 - 0xc0) | BIT(0xf3 - 0xc0),
+};
+
 /* One legacy prefix; false when the byte is none. */
 static inline bool legacy_prefix(uint8_t byte, unsigned code, struct x86_insn *out)
 {
+    if (likely(!(legacy_prefixes[byte >> 6] >> (byte & 63) & 1)))
+        return false;
     switch (byte) {
     case 0x66: out->prefixes |= X86_PREFIX_OPSIZE; return true;
     case 0x67: out->prefixes |= X86_PREFIX_ADDRSIZE; return true;
@@ -325,7 +335,7 @@ static const uint8_t *prefixes(const uint8_t *p, unsigned code, struct x86_insn 
     } else if ((*p & 0xfe) == 0xc4 && (code == X86_CODE64 || p[1] >= 0xc0)) {
         unsigned n = vex_prefix(p + 1, *p == 0xc4, code, out, s);
         if (n == 0) {
-            *end = p + 1;
+            *end = p + 2;
             return NULL;
         }
         p += 1 + n;

@@ -1,744 +1,210 @@
 /*
- * Reads the form tables (forms/ *.def) and writes what is made of them:
+ * Writes what is made of the form tables (forms/ *.def), on standard output:
  *
- *   generate tables DEF...   C: x86_forms, and the decoder's tables
- *   generate sems DEF...     C: x86_form_sem, the forms' semantic functions
- *   generate docs DEF...     docs/instructions.md
+ *   generate tables DEF...       C: x86_forms, and the decoder's tables
+ *   generate sems DEF...         C: x86_form_sem, the forms' semantic functions
+ *   generate docs CASES DEF...   docs/instructions.md
  *
  * Runs at build time, on the build machine. It may exit: it is not part of Doppel.
  */
-#include <ctype.h>
-#include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "x86/decode_tables.h"
-#include "x86/forms.h"
+#include "row.h"
 
-enum { MAX_ROWS = 6000, MAX_OPERANDS = 4 };
-
-enum encoding { LEGACY, VEX, EVEX };
-
-struct row {
-    char encoding[64], mnemonic[32], operands[64], sem[32];
-    unsigned feature;
-
-    enum encoding kind;
-    unsigned map, opcode, opcodes; /* opcodes: how many in a row, from opcode on */
-    unsigned mask, value;          /* of the key */
-    unsigned flags;                /* X86_FORM_* */
-    unsigned match_flags, size, imm, n8, cc;
-    bool modrm;
-    struct x86_operand operand[MAX_OPERANDS];
-};
-
-static struct row rows[MAX_ROWS];
-static unsigned row_count;
-static const char *file_name;
-static unsigned line_number;
-
-static _Noreturn void __attribute__((format(printf, 1, 2))) fail(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    fprintf(stderr, "%s:%u: ", file_name, line_number);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    va_end(args);
-    exit(1);
-}
-
-/* ---- features ---- */
-
-static const struct {
-    const char *name, *text;
-    bool modelled;
-} features[] = {
-#define FEATURE(name, modelled, text) {#name, text, modelled},
-#include "x86/features.def"
-#undef FEATURE
-};
-
-static unsigned find_feature(const char *name)
-{
-    for (unsigned i = 0; i < X86_FEATURES; i++)
-        if (strcmp(features[i].name, name) == 0)
-            return i;
-    fail("no feature is called '%s'", name);
-}
-
-/* ---- operands ---- */
-
-struct named {
-    const char *name;
-    unsigned a, b;
-};
-
-/* Operands that are one word; a is the kind, b the type. */
-static const struct named whole_operands[] = {
-    {"AL", OPK_ACC, OPT_B},     {"rAX", OPK_ACC, OPT_V}, {"eAX", OPK_ACC, OPT_Z},
-    {"CL", OPK_CL, OPT_B},      {"DX", OPK_DX, OPT_W},   {"1", OPK_ONE, OPT_B},
-    {"ES", OPK_SEG, OPT_V},     {"CS", OPK_SEG, OPT_V},  {"SS", OPK_SEG, OPT_V},
-    {"DS", OPK_SEG, OPT_V},     {"FS", OPK_SEG, OPT_V},  {"GS", OPK_SEG, OPT_V},
-    {"ST0", OPK_ST0, OPT_T},    {"STi", OPK_STI, OPT_T}, {"AX", OPK_AX, OPT_W},
-    {"XMM0", OPK_XMM0, OPT_DQ},
-};
-
-static const struct named operand_kinds[] = {
-    {"sI", OPK_SI}, {"KG", OPK_KG}, {"KE", OPK_KE}, {"KH", OPK_KH}, {"TG", OPK_TG}, {"TE", OPK_TE},
-    {"TH", OPK_TH}, {"MV", OPK_MV}, {"A", OPK_A},   {"B", OPK_B},   {"C", OPK_C},   {"D", OPK_D},
-    {"E", OPK_E},   {"G", OPK_G},   {"H", OPK_H},   {"I", OPK_I},   {"J", OPK_J},   {"L", OPK_L},
-    {"M", OPK_M},   {"N", OPK_N},   {"O", OPK_O},   {"P", OPK_P},   {"Q", OPK_Q},   {"R", OPK_R},
-    {"S", OPK_S},   {"U", OPK_U},   {"V", OPK_V},   {"W", OPK_W},   {"X", OPK_X},   {"Y", OPK_Y},
-    {"Z", OPK_Z},
-};
-
-static const struct named operand_types[] = {
-    {"", OPT_NONE},   {"b", OPT_B},   {"w", OPT_W},   {"d", OPT_D},   {"q", OPT_Q},
-    {"t", OPT_T},     {"dq", OPT_DQ}, {"qq", OPT_QQ}, {"oq", OPT_OQ}, {"v", OPT_V},
-    {"y", OPT_Y},     {"z", OPT_Z},   {"p", OPT_P},   {"s", OPT_S},   {"a", OPT_A},
-    {"x", OPT_X},     {"xh", OPT_XH}, {"xq", OPT_XQ}, {"xo", OPT_XO}, {"ps", OPT_X},
-    {"pd", OPT_X},    {"ss", OPT_D},  {"sd", OPT_Q},  {"sh", OPT_W},  {"env", OPT_ENV},
-    {"x87", OPT_X87}, {"fx", OPT_FX}, {"xs", OPT_XS},
-};
-
-static struct x86_operand parse_operand(const char *text)
-{
-    for (unsigned i = 0; i < sizeof whole_operands / sizeof *whole_operands; i++)
-        if (strcmp(text, whole_operands[i].name) == 0)
-            return (struct x86_operand){whole_operands[i].a, whole_operands[i].b};
-    for (unsigned i = 0; i < sizeof operand_kinds / sizeof *operand_kinds; i++) {
-        size_t n = strlen(operand_kinds[i].name);
-        if (strncmp(text, operand_kinds[i].name, n) != 0)
-            continue;
-        for (unsigned j = 0; j < sizeof operand_types / sizeof *operand_types; j++)
-            if (strcmp(text + n, operand_types[j].name) == 0)
-                return (struct x86_operand){operand_kinds[i].a, operand_types[j].a};
-    }
-    fail("no operand is called '%s'", text);
-}
-
-static void parse_operands(struct row *r)
-{
-    char text[sizeof r->operands], *save = NULL;
-    unsigned n = 0;
-    strcpy(text, r->operands);
-    for (char *word = strtok_r(text, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
-        if (n == MAX_OPERANDS)
-            fail("too many operands");
-        r->operand[n++] = parse_operand(word);
-    }
-}
-
-/* ---- the encoding column ---- */
-
-static void need(struct row *r, unsigned mask, unsigned value)
-{
-    if ((r->mask & mask) && (r->value & mask) != value)
-        fail("constraints that contradict each other");
-    r->mask |= mask;
-    r->value |= value;
-}
-
-static bool parse_hex(const char *word, unsigned *value)
-{
-    if (!isxdigit((unsigned char)word[0]) || !isxdigit((unsigned char)word[1]))
-        return false;
-    *value = (unsigned)strtoul((char[]){word[0], word[1], 0}, NULL, 16);
-    return true;
-}
-
-/* VEX.128.66.0F38.W0 and the like, and EVEX. */
-static void parse_vex(struct row *r, char *word)
-{
-    char *save = NULL;
-    char *part = strtok_r(word, ".", &save);
-    r->kind = part[0] == 'E' ? EVEX : VEX;
-    r->flags |= r->kind == EVEX ? X86_FORM_EVEX : X86_FORM_VEX;
-    static const struct named parts[] = {
-        {"128", KEY_L, 0 << KEY_L_SHIFT},
-        {"256", KEY_L, 1 << KEY_L_SHIFT},
-        {"512", KEY_L, 2 << KEY_L_SHIFT},
-        {"L0", KEY_L, 0 << KEY_L_SHIFT},
-        {"L1", KEY_L, 1 << KEY_L_SHIFT},
-        {"LIG", 0, 0},
-        {"VL", 0, 0},
-        {"NP", KEY_PP, PP_NONE},
-        {"66", KEY_PP, PP_66},
-        {"F3", KEY_PP, PP_F3},
-        {"F2", KEY_PP, PP_F2},
-        {"W0", KEY_W, 0},
-        {"W1", KEY_W, KEY_W},
-        {"WIG", 0, 0},
-    };
-    static const struct named maps[] = {
-        {"0F", 1}, {"0F38", 2}, {"0F3A", 3}, {"MAP5", 5}, {"MAP6", 6}};
-    while ((part = strtok_r(NULL, ".", &save))) {
-        bool known = false;
-        for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++)
-            if (strcmp(part, parts[i].name) == 0) {
-                need(r, parts[i].a, parts[i].b);
-                known = true;
-            }
-        for (unsigned i = 0; i < sizeof maps / sizeof *maps; i++)
-            if (strcmp(part, maps[i].name) == 0) {
-                r->map = maps[i].a;
-                known = true;
-            }
-        if (!known)
-            fail("no part of a VEX prefix is called '%s'", part);
-    }
-}
-
-/* What follows the opcode's two digits: +r, +cc; or, for a ModRM byte, +i. */
-static void parse_suffix(struct row *r, const char *suffix, bool modrm)
-{
-    if (*suffix == 0)
-        return;
-    if (modrm && strcmp(suffix, "+i") == 0)
-        r->mask &= ~(unsigned)KEY_RM;
-    else if (strcmp(suffix, "+r") == 0 || strcmp(suffix, "+r7") == 0) {
-        r->opcodes = suffix[2] ? 7 : 8;
-        r->match_flags |= MATCH_OPREG;
-    } else if (strcmp(suffix, "+cc") == 0) {
-        r->opcodes = 16;
-        r->flags |= X86_FORM_CC;
-    } else
-        fail("'%s' after an opcode", suffix);
-}
-
-static void parse_literal(struct row *r, const char *word, unsigned byte, bool *have_opcode)
-{
-    if (!*have_opcode && r->kind == LEGACY && r->map == 0 && strcmp(word, "0F") == 0) {
-        r->map = 1;
-    } else if (!*have_opcode && r->kind == LEGACY && strcmp(word, "0F38") == 0) {
-        r->map = 2;
-    } else if (!*have_opcode && r->kind == LEGACY && strcmp(word, "0F3A") == 0) {
-        r->map = 3;
-    } else if (!*have_opcode) {
-        *have_opcode = true;
-        r->opcode = byte;
-        r->opcodes = 1;
-        parse_suffix(r, word + 2, false);
-    } else { /* a whole ModRM byte */
-        if (byte < 0xc0)
-            fail("a literal ModRM byte names registers");
-        r->modrm = true;
-        need(r, KEY_MOD3 | KEY_REG | KEY_RM,
-             KEY_MOD3 | ((byte >> 3) & 7) << KEY_REG_SHIFT | (byte & 7) << KEY_RM_SHIFT);
-        parse_suffix(r, word + 2, true);
-    }
-}
-
-static void parse_encoding(struct row *r)
-{
-    static const struct named words[] = {
-        {"NP", KEY_PP, PP_NONE},        {"66", KEY_PP, PP_66}, {"F3", KEY_PP, PP_F3},
-        {"F2", KEY_PP, PP_F2},          {"NFx", 2, 0},         {"W0", KEY_W, 0},
-        {"W1", KEY_W, KEY_W},           {"mem", KEY_MOD3, 0},  {"reg", KEY_MOD3, KEY_MOD3},
-        {"rexb", KEY_REX_B, KEY_REX_B}, {"rm0", KEY_RM, 0},
-    };
-    char text[sizeof r->encoding], *save = NULL;
-    bool have_opcode = false;
-    strcpy(text, r->encoding);
-    for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
-        unsigned byte;
-        bool prefix_place = !have_opcode && r->map == 0 && r->kind == LEGACY;
-        bool known = false;
-        for (unsigned i = 0; i < sizeof words / sizeof *words && !known; i++)
-            if (strcmp(word, words[i].name) == 0 &&
-                (prefix_place || !isxdigit((unsigned char)word[0]))) {
-                /* F2 and F3 are prefixes; as opcodes of map 0 they don't exist */
-                need(r, words[i].a, words[i].b);
-                known = true;
-            }
-        if (known)
-            continue;
-        if (strncmp(word, "VEX.", 4) == 0 || strncmp(word, "EVEX.", 5) == 0) {
-            parse_vex(r, word);
-        } else if (word[0] == '/') {
-            r->modrm = true;
-            if (isdigit((unsigned char)word[1])) {
-                need(r, KEY_REG, (unsigned)(word[1] - '0') << KEY_REG_SHIFT);
-                r->flags |= X86_FORM_GROUP;
-            }
-        } else if (strcmp(word, "any") == 0) {
-            r->match_flags |= MATCH_ANY_MOD;
-        } else if (strcmp(word, "rexb") == 0) {
-            r->match_flags |= MATCH_OPREG;
-        } else if (parse_hex(word, &byte)) {
-            parse_literal(r, word, byte, &have_opcode);
-        } else
-            fail("'%s' in an encoding", word);
-    }
-    if (!have_opcode)
-        fail("no opcode");
-    if (r->value & KEY_REX_B)
-        r->match_flags |= MATCH_OPREG;
-    if (r->modrm)
-        r->flags |= X86_FORM_MODRM;
-}
-
-/* ---- the flags column ---- */
-
-static unsigned size_by_name(const char *name)
-{
-    static const struct named sizes[] = {
-        {"b", SIZE_1},   {"w", SIZE_2},   {"d", SIZE_4},   {"q", SIZE_8},
-        {"dq", SIZE_16}, {"qq", SIZE_32}, {"oq", SIZE_64}, {"v", SIZE_V},
-        {"y", SIZE_Y},   {"z", SIZE_Z},   {"x", SIZE_VL},
-    };
-    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (strcmp(name, sizes[i].name) == 0)
-            return sizes[i].a;
-    fail("no operand size is called '%s'", name);
-}
-
-static void parse_flags(struct row *r, char *text)
-{
-    static const struct named words[] = {
-        {"lock", X86_FORM_LOCK, MATCH_LOCK},
-        {"rep", X86_FORM_REP},
-        {"repcc", X86_FORM_REPCC},
-        {"d64", X86_FORM_D64},
-        {"f64", X86_FORM_F64},
-        {"priv", X86_FORM_PRIVILEGED},
-        {"i64", X86_FORM_NO64},
-        {"o64", X86_FORM_ONLY64},
-        {"address", X86_FORM_ADDRESS},
-        {"branch", X86_FORM_BRANCH},
-        {"sib", 0, MATCH_SIB},
-        {"er", 0, MATCH_ER | MATCH_SAE},
-        {"sae", 0, MATCH_SAE},
-        {"b16", 0, MATCH_BCAST2},
-        {"b32", 0, MATCH_BCAST4},
-        {"b64", 0, MATCH_BCAST8},
-    };
-    char *save = NULL;
-    r->size = SIZE_KINDS;
-    r->cc = 0;
-    for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
-        bool known = false;
-        for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
-            if (strcmp(word, words[i].name) == 0) {
-                r->flags |= words[i].a;
-                r->match_flags |= words[i].b;
-                known = true;
-            }
-        if (known)
-            continue;
-        if (strncmp(word, "size=", 5) == 0)
-            r->size = size_by_name(word + 5);
-        else if (strncmp(word, "cc=", 3) == 0)
-            r->cc = (unsigned)atoi(word + 3);
-        else
-            fail("no flag is called '%s'", word);
-    }
-    if (r->flags & X86_FORM_NO64)
-        need(r, KEY_MODE64, 0);
-    if (r->flags & X86_FORM_ONLY64)
-        need(r, KEY_MODE64, KEY_MODE64);
-}
-
-/* ---- what follows from the operands ---- */
-
-static bool is_rm_kind(unsigned kind)
-{
-    switch (kind) {
-    case OPK_E:
-    case OPK_M:
-    case OPK_N:
-    case OPK_Q:
-    case OPK_R:
-    case OPK_U:
-    case OPK_W:
-    case OPK_STI:
-    case OPK_KE:
-    case OPK_TE:
-    case OPK_MV: return true;
-    default: return false;
-    }
-}
-
-/* The operation's size is that of the first operand that has one. */
-static unsigned size_of(const struct row *r)
-{
-    static const uint8_t by_type[] = {
-        [OPT_NONE] = SIZE_V, [OPT_B] = SIZE_1,   [OPT_W] = SIZE_2,   [OPT_D] = SIZE_4,
-        [OPT_Q] = SIZE_8,    [OPT_T] = SIZE_V,   [OPT_DQ] = SIZE_16, [OPT_QQ] = SIZE_32,
-        [OPT_OQ] = SIZE_64,  [OPT_V] = SIZE_V,   [OPT_Y] = SIZE_Y,   [OPT_Z] = SIZE_Z,
-        [OPT_P] = SIZE_V,    [OPT_S] = SIZE_V,   [OPT_A] = SIZE_V,   [OPT_X] = SIZE_VL,
-        [OPT_XH] = SIZE_VL,  [OPT_XQ] = SIZE_VL, [OPT_XO] = SIZE_VL, [OPT_ENV] = SIZE_V,
-        [OPT_X87] = SIZE_V,  [OPT_FX] = SIZE_V,  [OPT_XS] = SIZE_V,
-    };
-    bool mmx = false;
-    for (unsigned i = 0; i < MAX_OPERANDS; i++) {
-        switch (r->operand[i].kind) {
-        case OPK_V:
-        case OPK_W:
-        case OPK_U:
-        case OPK_H: return SIZE_VL; /* a vector register: the vector's length */
-        case OPK_P:
-        case OPK_Q:
-        case OPK_N: mmx = true; break;
-        default: break;
-        }
-    }
-    if (mmx)
-        return SIZE_8;
-    for (unsigned i = 0; i < MAX_OPERANDS; i++) {
-        switch (r->operand[i].kind) {
-        case OPK_NONE:
-        case OPK_I:
-        case OPK_SI:
-        case OPK_J:
-        case OPK_DX: continue;
-        default: return by_type[r->operand[i].type];
-        }
-    }
-    return SIZE_V;
-}
-
-static unsigned with_mode(const struct row *r, unsigned size)
-{
-    if (size == SIZE_V && (r->flags & X86_FORM_F64))
-        return SIZE_V_F64;
-    if (size == SIZE_V && (r->flags & X86_FORM_D64))
-        return SIZE_V_D64;
-    return size == SIZE_Y && (r->flags & X86_FORM_F64) ? SIZE_Y_F64 : size;
-}
-
-static void add_immediate(struct row *r, unsigned kind, unsigned type)
-{
-    unsigned imm;
-    switch (kind) {
-    case OPK_I:
-        imm = type == OPT_W ? IMM_16 : IMM_8;
-        if (r->imm == IMM_16 && imm == IMM_8)
-            imm = IMM_ENTER;
-        else if (r->imm == IMM_8 && imm == IMM_8)
-            imm = IMM_8_8;
-        break;
-    case OPK_SI: imm = type == OPT_B ? IMM_S8 : type == OPT_V ? IMM_V : IMM_Z; break;
-    case OPK_J: imm = type == OPT_B ? IMM_S8 : IMM_Z; break;
-    case OPK_L: imm = IMM_8; break;
-    case OPK_A: imm = IMM_FAR; break;
-    case OPK_O: imm = IMM_OFS; break;
-    case OPK_ONE: imm = IMM_ONE; break;
-    default: return;
-    }
-    r->imm = imm;
-}
-
-static void derive_operand(struct row *r, unsigned i)
-{
-    unsigned kind = r->operand[i].kind, type = r->operand[i].type;
-    add_immediate(r, kind, type);
-    if ((is_rm_kind(kind) || kind == OPK_O) && i == 0)
-        r->flags |= X86_FORM_STORE;
-    if (type == OPT_B && (kind == OPK_G || kind == OPK_Z))
-        r->flags |= X86_FORM_REG_BYTE;
-    if (type == OPT_B && (kind == OPK_E || kind == OPK_R))
-        r->flags |= X86_FORM_RM_BYTE;
-    switch (kind) {
-    case OPK_P:
-    case OPK_S: r->match_flags |= MATCH_REG8; break;
-    case OPK_KG:
-    case OPK_TG: r->match_flags |= MATCH_K; break;
-    case OPK_Q:
-    case OPK_N:
-    case OPK_STI:
-    case OPK_KE: r->match_flags |= MATCH_RM8; break;
-    case OPK_SEG: r->match_flags |= MATCH_SEGREG; break;
-    case OPK_TE: r->match_flags |= MATCH_TE; break;
-    case OPK_KH:
-    case OPK_TH: r->match_flags |= MATCH_VVVV | MATCH_K; break;
-    case OPK_B:
-    case OPK_H: r->match_flags |= MATCH_VVVV; break;
-    case OPK_C: r->match_flags |= MATCH_CR; break;
-    case OPK_D: r->match_flags |= MATCH_DR; break;
-    case OPK_MV: r->match_flags |= MATCH_VSIB; break;
-    default: break;
-    }
-}
-
-/* Memory bytes, as log2, of an operand's type; 0x80 and up: by the vector length. */
-static unsigned disp8_factor(const struct row *r)
-{
-    static const struct named by_type[] = {
-        {"", OPT_B, 0},           {"", OPT_W, 1},          {"", OPT_D, 2},
-        {"", OPT_Q, 3},           {"", OPT_DQ, 4},         {"", OPT_QQ, 5},
-        {"", OPT_OQ, 6},          {"", OPT_X, N8_VL},      {"", OPT_XH, N8_HALF},
-        {"", OPT_XQ, N8_QUARTER}, {"", OPT_XO, N8_EIGHTH},
-    };
-    for (unsigned i = 0; i < MAX_OPERANDS; i++) {
-        if (!is_rm_kind(r->operand[i].kind))
-            continue;
-        if (r->operand[i].type == OPT_Y)
-            return (r->value & KEY_W) ? 3 : 2;
-        for (unsigned j = 0; j < sizeof by_type / sizeof *by_type; j++)
-            if (by_type[j].a == r->operand[i].type)
-                return by_type[j].b;
-    }
-    return 0;
-}
-
-static void derive(struct row *r)
-{
-    for (unsigned i = 0; i < MAX_OPERANDS; i++)
-        derive_operand(r, i);
-    for (unsigned i = 0; i < MAX_OPERANDS; i++) {
-        unsigned kind = r->operand[i].kind;
-        if ((kind == OPK_M || kind == OPK_MV) && !(r->match_flags & MATCH_ANY_MOD))
-            need(r, KEY_MOD3, 0);
-        if ((kind == OPK_R && !(r->match_flags & MATCH_ANY_MOD)) || kind == OPK_N || kind == OPK_U)
-            need(r, KEY_MOD3, KEY_MOD3);
-    }
-    if (r->match_flags & MATCH_VVVV)
-        r->flags |= X86_FORM_VVVV;
-    if (r->size == SIZE_KINDS)
-        r->size = size_of(r);
-    r->size = with_mode(r, r->size);
-    if (r->kind == EVEX)
-        r->n8 = disp8_factor(r);
-    if (features[r->feature].modelled)
-        r->flags |= X86_FORM_MODELLED;
-}
-
-/* ---- reading ---- */
-
-static char *trim(char *s)
-{
-    while (isspace((unsigned char)*s))
-        s++;
-    char *end = s + strlen(s);
-    while (end > s && isspace((unsigned char)end[-1]))
-        *--end = 0;
-    return s;
-}
-
-static void copy(char *to, size_t size, const char *from)
-{
-    if (strlen(from) >= size)
-        fail("'%s' is too long", from);
-    strcpy(to, from);
-}
-
-static void parse_row(char *line)
-{
-    char none[] = "";
-    char *column[6] = {none, none, none, none, none, none};
-    unsigned n = 0;
-    for (char *next = line; next && n < 6; n++) {
-        char *bar = strchr(next, '|');
-        if (bar)
-            *bar++ = 0;
-        column[n] = trim(next);
-        next = bar;
-    }
-    if (n < 4)
-        fail("a row has at least four columns");
-    if (row_count == MAX_ROWS)
-        fail("too many rows");
-    struct row *r = &rows[row_count++];
-    copy(r->encoding, sizeof r->encoding, column[0]);
-    copy(r->mnemonic, sizeof r->mnemonic, column[1]);
-    copy(r->operands, sizeof r->operands, column[2]);
-    r->feature = find_feature(column[3]);
-    if (features[r->feature].modelled)
-        copy(r->sem, sizeof r->sem, *column[5] ? column[5] : column[1]);
-    parse_encoding(r);
-    parse_operands(r);
-    parse_flags(r, column[4]);
-    derive(r);
-}
-
-static void read_file(const char *name)
-{
-    char line[512];
-    FILE *f = fopen(name, "r");
-    file_name = name;
-    line_number = 0;
-    if (!f)
-        fail("can't be opened");
-    while (fgets(line, sizeof line, f)) {
-        line_number++;
-        char *text = trim(line);
-        if (*text && *text != '#')
-            parse_row(text);
-    }
-    fclose(f);
-}
+#define BANNER "/* Made by forms/generate.c from the form tables. */\n"
 
 /* ---- the decoder's tables ---- */
 
-static unsigned table_of(const struct row *r)
-{
-    return r->kind == LEGACY ? TABLE_LEGACY + r->map
-                             : (r->kind == VEX ? TABLE_VEX : TABLE_EVEX) + r->map;
-}
-
-/* Candidates of one opcode, in the order they are tried: particular before general. */
-static unsigned candidates(unsigned table, unsigned opcode, unsigned *list)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < row_count; i++) {
-        if (table_of(&rows[i]) != table || opcode < rows[i].opcode ||
-            opcode >= rows[i].opcode + rows[i].opcodes)
-            continue;
-        unsigned at = n++;
-        while (at > 0 &&
-               __builtin_popcount(rows[list[at - 1]].mask) < __builtin_popcount(rows[i].mask)) {
-            list[at] = list[at - 1];
-            at--;
-        }
-        list[at] = i;
-    }
-    return n;
-}
-
-static unsigned matches_written, splits_written;
-
-static void write_match(FILE *out, unsigned i)
-{
-    const struct row *r = &rows[i];
-    fprintf(out, "    {0x%x, 0x%x, 0x%x, %u, %u, %u, 0x%x, {0}},\n", r->mask, r->value,
-            r->match_flags, i, r->size, r->imm, r->n8);
-    matches_written++;
-}
+enum { MAX_MATCHES = 65536, MAX_SPLITS = 16 * 1024 };
 
 struct cell {
     unsigned first, count, flags;
 };
 
-static struct cell splits[16 * 256];
+struct tables {
+    const struct rows *rows;
+    unsigned match[MAX_MATCHES]; /* rows, by number */
+    unsigned matches;
+    struct cell split[MAX_SPLITS];
+    unsigned splits;
+    struct cell opcode[TABLES][256];
+};
 
-static struct cell write_opcode(FILE *out, unsigned table, unsigned opcode)
+static unsigned table_of(const struct row *r)
 {
-    unsigned list[MAX_ROWS];
-    unsigned n = candidates(table, opcode, list);
-    struct cell cell = {matches_written, n, 0};
-    if (n == 0) /* an opcode that is not there: let it consume nothing */
-        return cell;
-    bool modrm = rows[list[0]].modrm;
-    for (unsigned i = 0; i < n; i++)
-        if (rows[list[i]].modrm != modrm)
-            fail("forms of opcode %02x differ in whether they have a ModRM byte", opcode);
-    cell.flags = modrm ? OPCODE_MODRM : 0;
-    if (!modrm || n <= 2) {
-        for (unsigned i = 0; i < n; i++)
-            write_match(out, list[i]);
-        return cell;
+    static const unsigned first[] = {
+        [LEGACY] = TABLE_LEGACY, [VEX] = TABLE_VEX, [EVEX] = TABLE_EVEX};
+    return first[r->kind] + r->map;
+}
+
+static bool is_more_particular(const struct row *a, const struct row *b)
+{
+    return __builtin_popcount(a->mask) > __builtin_popcount(b->mask);
+}
+
+/* Forms of one opcode, in the order they are tried: particular before general. */
+static unsigned candidates(const struct rows *rows, unsigned table, unsigned opcode, unsigned *list)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < rows->count; i++) {
+        const struct row *r = &rows->row[i];
+        if (table_of(r) != table || opcode < r->opcode || opcode >= r->opcode + r->opcodes)
+            continue;
+        unsigned at = n++;
+        for (; at > 0 && is_more_particular(r, &rows->row[list[at - 1]]); at--)
+            list[at] = list[at - 1];
+        list[at] = i;
     }
-    cell.flags |= OPCODE_SPLIT;
-    cell.first = splits_written;
+    return n;
+}
+
+static void add_match(struct tables *t, unsigned row)
+{
+    if (t->matches == MAX_MATCHES) {
+        fprintf(stderr, "generate: MAX_MATCHES is too small\n");
+        exit(1);
+    }
+    t->match[t->matches++] = row;
+}
+
+/* One list for each mod (register or not) and reg. */
+static void split_by_modrm(struct tables *t, const unsigned *list, unsigned n)
+{
     for (unsigned s = 0; s < 16; s++) {
         unsigned key = (s >= 8 ? KEY_MOD3 : 0) | (s & 7) << KEY_REG_SHIFT;
-        struct cell *split = &splits[splits_written++];
-        *split = (struct cell){matches_written, 0, 0};
+        struct cell *cell = &t->split[t->splits++];
+        *cell = (struct cell){.first = t->matches};
         for (unsigned i = 0; i < n; i++) {
-            const struct row *r = &rows[list[i]];
+            const struct row *r = &t->rows->row[list[i]];
             unsigned mask = r->mask & (KEY_MOD3 | KEY_REG);
-            if ((key & mask) == (r->value & mask)) {
-                write_match(out, list[i]);
-                split->count++;
-            }
+            if ((key & mask) != (r->value & mask))
+                continue;
+            add_match(t, list[i]);
+            cell->count++;
         }
     }
+}
+
+static struct cell make_opcode(struct tables *t, unsigned table, unsigned opcode)
+{
+    unsigned list[MAX_ROWS];
+    unsigned n = candidates(t->rows, table, opcode, list);
+    struct cell cell = {t->matches, n, 0};
+    bool modrm = n && t->rows->row[list[0]].modrm;
+    for (unsigned i = 0; i < n; i++)
+        if (t->rows->row[list[i]].modrm != modrm) {
+            fprintf(stderr, "generate: forms of opcode %02x differ in having ModRM\n", opcode);
+            exit(1);
+        }
+    cell.flags = modrm ? OPCODE_MODRM : 0;
+    if (modrm && n > 2) {
+        cell = (struct cell){t->splits, 16, OPCODE_MODRM | OPCODE_SPLIT};
+        split_by_modrm(t, list, n);
+        return cell;
+    }
+    for (unsigned i = 0; i < n; i++)
+        add_match(t, list[i]);
     return cell;
 }
 
-static void write_cell(FILE *out, const struct cell *c)
+static void write_cells(const struct cell *cells, unsigned n)
 {
-    fprintf(out, "{%u, %u, %u},", c->first, c->count, c->flags);
+    for (unsigned i = 0; i < n; i++)
+        printf("{%u, %u, %u},%c", cells[i].first, cells[i].count, cells[i].flags,
+               i % 8 == 7 ? '\n' : ' ');
 }
 
-static void write_decoder(FILE *out)
+static void write_decoder(const struct rows *rows)
 {
-    static struct cell cells[TABLES][256];
-    fprintf(out, "const struct match decode_matches[] = {\n");
-    for (unsigned t = 0; t < TABLES; t++)
+    static struct tables t;
+    t.rows = rows;
+    for (unsigned i = 0; i < TABLES; i++)
         for (unsigned o = 0; o < 256; o++)
-            cells[t][o] = write_opcode(out, t, o);
-    fprintf(out, "};\n\nconst struct opcode decode_split[] = {\n");
-    for (unsigned i = 0; i < splits_written; i++) {
-        write_cell(out, &splits[i]);
-        fputc(i % 16 == 15 ? '\n' : ' ', out);
+            t.opcode[i][o] = make_opcode(&t, i, o);
+    printf("const struct match decode_matches[] = {\n");
+    for (unsigned i = 0; i < t.matches; i++) {
+        const struct row *r = &rows->row[t.match[i]];
+        printf("    {0x%x, 0x%x, 0x%x, %u, %u, %u, 0x%x, {0}},\n", r->mask, r->value,
+               r->match_flags, t.match[i], r->size, r->imm, r->n8);
     }
-    fprintf(out, "};\n\nconst struct opcode decode_opcodes[TABLES][256] = {\n");
-    for (unsigned t = 0; t < TABLES; t++) {
-        fprintf(out, "{\n");
-        for (unsigned o = 0; o < 256; o++) {
-            write_cell(out, &cells[t][o]);
-            fputc(o % 8 == 7 ? '\n' : ' ', out);
-        }
-        fprintf(out, "},\n");
+    printf("};\n\nconst struct opcode decode_split[] = {\n");
+    write_cells(t.split, t.splits);
+    printf("};\n\nconst struct opcode decode_opcodes[TABLES][256] = {\n");
+    for (unsigned i = 0; i < TABLES; i++) {
+        printf("{\n");
+        write_cells(t.opcode[i], 256);
+        printf("},\n");
     }
-    fprintf(out, "};\n");
+    printf("};\n");
 }
 
-static void write_tables(FILE *out)
+static void write_form(const struct row *r)
 {
-    fprintf(out, "/* Made by forms/generate.c from the form tables. */\n"
-                 "#include \"x86/decode_tables.h\"\n#include \"x86/forms.h\"\n\n"
-                 "const struct x86_form x86_forms[] = {\n");
-    for (unsigned i = 0; i < row_count; i++) {
-        const struct row *r = &rows[i];
-        fprintf(out, "    {\"%s\", \"%s\", \"%s\", ", r->mnemonic, r->operands, r->encoding);
-        fprintf(out, "%s%s%s, {", *r->sem ? "\"" : "0", r->sem, *r->sem ? "\"" : "");
-        for (unsigned j = 0; j < MAX_OPERANDS; j++)
-            fprintf(out, "{%u, %u},", r->operand[j].kind, r->operand[j].type);
-        fprintf(out, "}, 0x%x, %u, %u},\n", r->flags, r->feature, r->cc);
-    }
-    fprintf(out, "};\nconst unsigned x86_form_count = %u;\n\n", row_count);
-    fprintf(out, "const char *const x86_feature_names[X86_FEATURES] = {\n");
+    const char *quote = *r->sem ? "\"" : "";
+    printf("    {\"%s\", \"%s\", \"%s\", %s%s%s, {", r->mnemonic, r->operands, r->encoding, quote,
+           *r->sem ? r->sem : "0", quote);
+    for (unsigned i = 0; i < MAX_OPERANDS; i++)
+        printf("{%u, %u},", r->operand[i].kind, r->operand[i].type);
+    printf("}, 0x%x, %u, %u},\n", r->flags, r->feature, r->cc);
+}
+
+static void write_tables(const struct rows *rows)
+{
+    printf(BANNER "#include \"x86/decode_tables.h\"\n#include \"x86/forms.h\"\n\n"
+                  "const struct x86_form x86_forms[] = {\n");
+    for (unsigned i = 0; i < rows->count; i++)
+        write_form(&rows->row[i]);
+    printf("};\nconst unsigned x86_form_count = %u;\n\n", rows->count);
+    printf("const char *const x86_feature_names[X86_FEATURES] = {\n");
     for (unsigned i = 0; i < X86_FEATURES; i++)
-        fprintf(out, "    \"%s\",\n", features[i].text);
-    fprintf(out, "};\n\n");
-    write_decoder(out);
+        printf("    \"%s\",\n", row_features[i].text);
+    printf("};\n\n");
+    write_decoder(rows);
 }
 
 /* ---- the semantics ---- */
 
-static void write_sems(FILE *out)
+static bool is_first_of_sem(const struct rows *rows, unsigned i)
 {
-    fprintf(out, "/* Made by forms/generate.c from the form tables. */\n"
-                 "#include \"x86/forms.h\"\n\n");
-    for (unsigned i = 0; i < row_count; i++) {
-        bool seen = !*rows[i].sem;
-        for (unsigned j = 0; j < i && !seen; j++)
-            seen = strcmp(rows[i].sem, rows[j].sem) == 0;
-        if (!seen)
-            fprintf(out, "extern const struct sem %s_sem __attribute__((weak));\n", rows[i].sem);
-    }
-    fprintf(out, "\nconst struct sem *const x86_form_sem[] = {\n");
-    for (unsigned i = 0; i < row_count; i++)
-        if (*rows[i].sem)
-            fprintf(out, "    &%s_sem,\n", rows[i].sem);
+    for (unsigned j = 0; j < i; j++)
+        if (strcmp(rows->row[i].sem, rows->row[j].sem) == 0)
+            return false;
+    return true;
+}
+
+static void write_sems(const struct rows *rows)
+{
+    printf(BANNER "#include \"x86/forms.h\"\n\n");
+    for (unsigned i = 0; i < rows->count; i++)
+        if (*rows->row[i].sem && is_first_of_sem(rows, i))
+            printf("extern const struct sem %s_sem __attribute__((weak));\n", rows->row[i].sem);
+    printf("\nconst struct sem *const x86_form_sem[] = {\n");
+    for (unsigned i = 0; i < rows->count; i++)
+        if (*rows->row[i].sem)
+            printf("    &%s_sem,\n", rows->row[i].sem);
         else
-            fprintf(out, "    0,\n");
-    fprintf(out, "};\n");
+            printf("    0,\n");
+    printf("};\n");
 }
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*write)(FILE *out);
-    } outputs[] = {
-        {"tables", write_tables},
-        {"sems", write_sems},
-    };
-    file_name = argv[0];
-    for (int i = 2; i < argc; i++)
-        read_file(argv[i]);
-    for (unsigned i = 0; argc > 2 && i < sizeof outputs / sizeof *outputs; i++)
-        if (strcmp(argv[1], outputs[i].name) == 0) {
-            outputs[i].write(stdout);
-            return fflush(stdout) != 0;
-        }
-    fprintf(stderr, "usage: generate tables|sems DEF...\n");
-    return 2;
+    static struct rows rows;
+    const char *what = argc > 1 ? argv[1] : "";
+    bool docs = strcmp(what, "docs") == 0;
+    for (int i = docs ? 3 : 2; i < argc; i++)
+        rows_read(&rows, argv[i]);
+    if (rows.count && strcmp(what, "tables") == 0)
+        write_tables(&rows);
+    else if (rows.count && strcmp(what, "sems") == 0)
+        write_sems(&rows);
+    else if (rows.count && docs)
+        rows_write_docs(&rows, argv[2]);
+    else {
+        fprintf(stderr, "usage: generate tables|sems DEF..., or docs CASES DEF...\n");
+        return 2;
+    }
+    return fflush(stdout) != 0;
 }

@@ -1,0 +1,89 @@
+/*
+ * docs/instructions.md: every form and its state.
+ *
+ * The file of cases says how many cases of a form the silicon tests run, one form a line:
+ * "encoding | mnemonic | operands | cases", the first three as in the form tables.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "row.h"
+
+/* How many cases the file has for the row; 0 when it says nothing. */
+static unsigned long cases_of(const struct row *r, const char *file_name)
+{
+    char line[256];
+    unsigned long cases = 0;
+    FILE *f = fopen(file_name, "r");
+    if (!f)
+        return 0;
+    while (cases == 0 && fgets(line, sizeof line, f)) {
+        char *part[4] = {0}, *save = NULL;
+        unsigned n = 0;
+        /* strtok would skip an empty column */
+        for (save = line; save && n < 4; n++) {
+            part[n] = save;
+            if ((save = strchr(save, '|')))
+                *save++ = 0;
+        }
+        if (n == 4 && strcmp(row_trim(part[0]), r->encoding) == 0 &&
+            strcmp(row_trim(part[1]), r->mnemonic) == 0 &&
+            strcmp(row_trim(part[2]), r->operands) == 0)
+            cases = strtoul(part[3], NULL, 10);
+    }
+    fclose(f);
+    return cases;
+}
+
+static const char *modes(const struct row *r)
+{
+    if (r->flags & X86_FORM_NO64)
+        return "16, 32";
+    return r->flags & X86_FORM_ONLY64 ? "64" : "16, 32, 64";
+}
+
+static void write_row(const struct row *r, const char *cases_file)
+{
+    unsigned long cases = cases_of(r, cases_file);
+    printf("| %s | %s%s | %s | %s | %s | %s | ", r->encoding, r->mnemonic,
+           r->flags & X86_FORM_CC ? "*cc*" : "", r->operands, row_features[r->feature].text,
+           modes(r), *r->sem ? "done" : "#UD");
+    if (cases)
+        printf("%lu", cases);
+    printf(" |\n");
+}
+
+static void write_summary(const struct rows *rows)
+{
+    printf("| feature | forms | state |\n| --- | --- | --- |\n");
+    for (unsigned f = 0; f < X86_FEATURES; f++) {
+        unsigned n = 0;
+        for (unsigned i = 0; i < rows->count; i++)
+            n += rows->row[i].feature == f;
+        if (n)
+            printf("| %s | %u | %s |\n", row_features[f].text, n,
+                   row_features[f].modelled ? "done" : "#UD");
+    }
+}
+
+void rows_write_docs(const struct rows *rows, const char *cases_file)
+{
+    unsigned done = 0;
+    for (unsigned i = 0; i < rows->count; i++)
+        done += *rows->row[i].sem != 0;
+    printf("# Instruction forms\n\n"
+           "Made from the decoder's tables (src/x86/forms) by `generate-forms docs`; `ninja "
+           "instructions` in a build\nfolder writes it anew, and a test says when it is stale. "
+           "Do not edit it.\n\n"
+           "%u forms: %u done, %u that raise #UD because the processor model lacks them. "
+           "What is not listed here is no\ninstruction, and raises #UD as well.\n\n"
+           "Operands are in the manual's notation (SDM 2, A.2). *Cases* is how many cases of the "
+           "form the tests compare\nwith a real processor; empty where it can't be run there.\n\n",
+           rows->count, done, rows->count - done);
+    write_summary(rows);
+    printf("\n| encoding | instruction | operands | feature | code | state | cases |\n"
+           "| --- | --- | --- | --- | --- | --- | --- |\n");
+    for (unsigned i = 0; i < rows->count; i++)
+        write_row(&rows->row[i], cases_file);
+}
