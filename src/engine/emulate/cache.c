@@ -24,7 +24,7 @@ static uint64_t page_of(uint64_t gpa)
 
 static unsigned block_slot(uint64_t gpa, uint32_t key)
 {
-    return (unsigned)((gpa ^ gpa >> 13 ^ key * 0x9e3u) & (CACHE_HASH - 1));
+    return (unsigned)((gpa ^ gpa >> 16 ^ key * 0x9e3u) & (CACHE_HASH - 1));
 }
 
 static unsigned page_slot(uint64_t gpa)

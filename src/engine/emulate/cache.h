@@ -17,7 +17,7 @@ struct code_page;
 
 enum {
     CACHE_BLOCK_INSNS = 64, /* the longest block */
-    CACHE_HASH = 1 << 13,
+    CACHE_HASH = 1 << 16,
     CACHE_PAGE_HASH = 1 << 9,
 };
 

@@ -37,7 +37,7 @@ struct jump_entry {
     struct block *block;
 };
 
-enum { JUMP_BITS = 11, JUMP_SIZE = 1 << JUMP_BITS };
+enum { JUMP_BITS = 12, JUMP_SIZE = 1 << JUMP_BITS };
 
 static inline unsigned jump_hash(uint64_t rip)
 {

@@ -151,20 +151,62 @@ OP(movbe_store)
 
 /* ---- on a condition ---- */
 
+/* One operation for each condition, so that only the operands are looked at. */
+#define CONDITIONS(X)                                                                              \
+    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
+#define CONDITION_TABLE(name)                                                                      \
+    static op_fn *const name##_by[] = {                                                            \
+        op_##name##0,  op_##name##1,  op_##name##2,  op_##name##3, op_##name##4,  op_##name##5,    \
+        op_##name##6,  op_##name##7,  op_##name##8,  op_##name##9, op_##name##10, op_##name##11,   \
+        op_##name##12, op_##name##13, op_##name##14, op_##name##15};                               \
+    const struct sem name##_sem = {.by = name##_by, .kind = SEM_BY_CONDITION};
+
 /* A source in memory is read (and may fault) whether the condition holds or not, and a 32-bit
  * destination is zero-extended either way. */
-OP(cmovcc)
+static ALWAYS_INLINE void cmov_value(struct x86_cpu *c, const struct op *op, bool move, uint64_t v)
 {
-    uint64_t v = op_rm_read(c, op, op->size);
-    if (!cc_test(c, op->cc))
-        v = gpr_read(c, op->reg, op->size);
-    gpr_write(c, op->reg, op->size, v);
+    if (op->size == 8)
+        c->s.gpr[op->reg] = move ? v : c->s.gpr[op->reg];
+    else if (op->size == 4)
+        c->s.gpr[op->reg] = (uint32_t)(move ? v : c->s.gpr[op->reg]);
+    else if (move)
+        gpr_write(c, op->reg, 2, v);
 }
 
-OP(setcc)
+static COLD const struct op *general_cmovcc(struct x86_cpu *c, const struct op *op)
+{
+    uint64_t v = op_rm_read(c, op, op->size);
+    cmov_value(c, op, cc_test(c, op->cc), v);
+    return op + 1;
+}
+
+#define CMOV(n)                                                                                    \
+    static const struct op *op_cmovcc##n(struct x86_cpu *c, const struct op *op)                   \
+    {                                                                                              \
+        if (unlikely(op->ea != EA_REG))                                                            \
+            return general_cmovcc(c, op);                                                          \
+        cmov_value(c, op, cc_test(c, n), c->s.gpr[op->rm]);                                        \
+        OP_NEXT(c, op + 1);                                                                        \
+    }
+CONDITIONS(CMOV)
+CONDITION_TABLE(cmovcc)
+
+static COLD const struct op *general_setcc(struct x86_cpu *c, const struct op *op)
 {
     op_rm_write(c, op, 1, cc_test(c, op->cc));
+    return op + 1;
 }
+
+#define SET(n)                                                                                     \
+    static const struct op *op_setcc##n(struct x86_cpu *c, const struct op *op)                    \
+    {                                                                                              \
+        if (unlikely(op->ea != EA_REG))                                                            \
+            return general_setcc(c, op);                                                           \
+        gpr_write(c, op->rm, 1, cc_test(c, n));                                                    \
+        OP_NEXT(c, op + 1);                                                                        \
+    }
+CONDITIONS(SET)
+CONDITION_TABLE(setcc)
 
 /* ---- sign extension within RAX and RDX ---- */
 

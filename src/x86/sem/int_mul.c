@@ -49,18 +49,44 @@ OP(imul1)
     set_wide(c, op->size, (uint64_t)p, (uint64_t)(p >> bits));
 }
 
-OP(imul2)
+/* The two- and three-operand forms are as frequent as an addition: hot, by size. */
+static ALWAYS_INLINE uint64_t imul(struct x86_cpu *c, uint64_t a, uint64_t b, unsigned bits)
 {
-    uint64_t b = op_rm_read(c, op, op->size);
-    uint64_t a = gpr_read(c, op->reg, op->size);
-    gpr_write(c, op->reg, op->size, (uint64_t)signed_product(c, a, b, op->size * 8));
+    int64_t x = bits_sign_extend(a, bits), y = bits_sign_extend(b, bits), p;
+    bool overflow = __builtin_mul_overflow(x, y, &p) || p != bits_sign_extend((uint64_t)p, bits);
+    cc_product(c, (uint64_t)p, overflow, bits);
+    return (uint64_t)p;
 }
 
-OP(imul3)
-{
-    uint64_t a = op_rm_read(c, op, op->size);
-    gpr_write(c, op->reg, op->size, (uint64_t)signed_product(c, a, op->imm, op->size * 8));
-}
+#define IMUL(bits)                                                                                 \
+    OP_HOT(imul2_rr##bits)                                                                         \
+    {                                                                                              \
+        reg_set(c, op, imul(c, reg_get(c, op, bits), rm_get(c, op, bits), bits), bits);            \
+    }                                                                                              \
+    OP_LOAD(imul2_rm##bits, bits)                                                                  \
+    {                                                                                              \
+        reg_set(c, op, imul(c, reg_get(c, op, bits), m, bits), bits);                              \
+    }                                                                                              \
+    OP_HOT(imul3_rr##bits)                                                                         \
+    {                                                                                              \
+        reg_set(c, op, imul(c, rm_get(c, op, bits), op->imm, bits), bits);                         \
+    }                                                                                              \
+    OP_LOAD(imul3_rm##bits, bits)                                                                  \
+    {                                                                                              \
+        reg_set(c, op, imul(c, m, op->imm, bits), bits);                                           \
+    }
+IMUL(16)
+IMUL(32)
+IMUL(64)
+
+#define IMUL_SEM(name)                                                                             \
+    static op_fn *const name##_by[] = {                                                            \
+        NULL,    op_##name##_rr16, op_##name##_rr32, op_##name##_rr64, /* RR */                    \
+        NULL,    op_##name##_rm16, op_##name##_rm32, op_##name##_rm64, /* RM */                    \
+        NO_SIZE, NO_SIZE,          NO_SIZE};                                                       \
+    const struct sem name##_sem = {.by = name##_by, .kind = SEM_BY_PATTERN};
+IMUL_SEM(imul2)
+IMUL_SEM(imul3)
 
 /* BMI2: the low half first, so that the high half wins when both go to one register. */
 OP(mulx)
