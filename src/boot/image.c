@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,7 +16,8 @@ static bool read_all(struct image *image, int fd, size_t size, const char *what,
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return error_errno(err, "%s %s: can't be read", what, image->path);
+            return error_set(err, "%s %s: %s while reading it; check the file", what, image->path,
+                             strerror(errno));
         if (n == 0)
             break;
         image->size += (size_t)n;
@@ -27,10 +29,8 @@ static bool read_all(struct image *image, int fd, size_t size, const char *what,
 static int open_image(const struct image *image, const char *what, struct error *err)
 {
     int fd = open(image->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-        error_set(err, "%s %s: there is no such file; check the path", what, image->path);
-    else if (fd < 0)
-        error_errno(err, "%s %s: can't be opened", what, image->path);
+    if (fd < 0)
+        error_set(err, "%s %s: %s; check the path", what, image->path, strerror(errno));
     return fd;
 }
 
@@ -39,7 +39,7 @@ static bool check_image(const struct image *image, int fd, const char *what, uin
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
-        return error_errno(err, "%s %s: can't be examined", what, image->path);
+        return error_set(err, "%s %s: %s; check the file", what, image->path, strerror(errno));
     if (S_ISDIR(st.st_mode))
         return error_set(err, "%s %s: is a directory; name a file", what, image->path);
     if (!S_ISREG(st.st_mode))

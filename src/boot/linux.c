@@ -271,7 +271,14 @@ static bool unpack_payload(struct load *l, const struct bzimage *b, struct image
     }
     char what[256];
     snprintf(what, sizeof what, "kernel %s", l->kernel.path);
-    return unpack(data, size, load_u32(data + size - 4), limit, what, &out->data, &out->size, err);
+    uint32_t stated = load_u32(data + size - 4);
+    if (!unpack(data, size, stated, limit, what, &out->data, &out->size, err))
+        return false;
+    if (out->size == stated)
+        return true;
+    image_free(out);
+    return error_set(err, "%s: its %s data are damaged; fetch it again", what,
+                     unpack_format(data, size));
 }
 
 /* Whether the payload is something that we can unpack. */

@@ -43,7 +43,8 @@ static bool open_file(struct cli_console *c, struct error *err)
 {
     c->fd = open(c->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
     if (c->fd < 0)
-        return error_errno(err, "--console file:%s: can't be opened for writing", c->path);
+        return error_set(err, "--console file:%s: %s; name a file that can be written", c->path,
+                         strerror(errno));
     console_fds_init(&c->fds, -1, c->fd);
     return true;
 }
@@ -61,17 +62,19 @@ static bool open_unix(struct cli_console *c, struct error *err)
     strcpy(address.sun_path, c->path);
     c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (c->fd < 0)
-        return error_errno(err, "--console unix:%s: no socket to be had", c->path);
+        return error_set(err, "--console unix:%s: %s; use another console", c->path,
+                         strerror(errno));
     if (connect(c->fd, (struct sockaddr *)&address, sizeof address) == 0)
         return error_set(err, "--console unix:%s: another program listens there; use another path",
                          c->path);
     if (errno == ECONNREFUSED && lstat(c->path, &st) == 0 && S_ISSOCK(st.st_mode))
         unlink(c->path);
     if (bind(c->fd, (struct sockaddr *)&address, sizeof address) != 0)
-        return error_errno(err, "--console unix:%s: no socket can be made there", c->path);
+        return error_set(err, "--console unix:%s: %s; use another path", c->path, strerror(errno));
     c->has_socket = true;
     if (listen(c->fd, 1) != 0)
-        return error_errno(err, "--console unix:%s: can't listen", c->path);
+        return error_set(err, "--console unix:%s: %s; use another console", c->path,
+                         strerror(errno));
     console_fds_init(&c->fds, -1, -1);
     return true;
 }
@@ -83,10 +86,11 @@ static bool open_pty(struct cli_console *c, struct error *err)
     c->fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
     if (c->fd < 0 || grantpt(c->fd) != 0 || unlockpt(c->fd) != 0 ||
         ptsname_r(c->fd, name, sizeof name) != 0)
-        return error_errno(err, "--console pty: no pseudo-terminal to be had");
+        return error_set(err, "--console pty: no pseudo-terminal, %s; use another console",
+                         strerror(errno));
     c->pty_slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (c->pty_slave < 0 || tcgetattr(c->pty_slave, &modes) != 0)
-        return error_errno(err, "--console pty: %s can't be opened", name);
+        return error_set(err, "--console pty: %s, %s; use another console", name, strerror(errno));
     cfmakeraw(&modes);
     tcsetattr(c->pty_slave, TCSANOW, &modes);
     fprintf(stderr, "doppel: the console is at %s\n", name);

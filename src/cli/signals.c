@@ -1,6 +1,8 @@
 #include "cli/signals.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -24,7 +26,8 @@ bool signals_take(struct signals *s, struct error *err)
     taken_set(&set);
     s->fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (s->fd < 0)
-        return error_errno(err, "signals: no descriptor to read them from");
+        return error_set(err, "signals: no descriptor, %s; raise the limit on open files",
+                         strerror(errno));
     sigprocmask(SIG_BLOCK, &set, NULL);
     return true;
 }

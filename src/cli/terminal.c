@@ -54,7 +54,8 @@ bool terminal_open(struct terminal *t, int fd, struct error *err)
     t->raw = t->saved;
     cfmakeraw(&t->raw);
     if (pipe2(ends, O_CLOEXEC) != 0)
-        return error_errno(err, "terminal: no pipe to guard it with");
+        return error_set(err, "terminal: no pipe, %s; raise the limit on open files",
+                         strerror(errno));
     t->fd = fd;
     t->guard_pipe = ends[1];
     t->guard = fork();
@@ -66,7 +67,8 @@ bool terminal_open(struct terminal *t, int fd, struct error *err)
     if (t->guard < 0) {
         close(ends[1]);
         t->fd = -1;
-        return error_errno(err, "terminal: no process to guard it with");
+        return error_set(err, "terminal: no process, %s; raise the limit on processes",
+                         strerror(errno));
     }
     return true;
 }

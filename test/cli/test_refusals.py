@@ -86,7 +86,7 @@ def kernel_refused(t, content, *texts):
 
 
 def test_kernel_that_is_not_there(t):
-    refused(t, 1, "no such file", args=["--kernel", t.tmp / "nothing"])
+    refused(t, 1, "No such file", args=["--kernel", t.tmp / "nothing"])
 
 
 def test_kernel_that_is_a_folder(t):
@@ -161,7 +161,7 @@ def test_initrd_that_does_not_fit(t):
 
 
 def test_initrd_that_is_not_there_or_empty(t):
-    refused(t, 1, "initrd", "no such file",
+    refused(t, 1, "initrd", "No such file",
             args=["--kernel", t.kernel(), "--initrd", t.tmp / "nothing"])
     refused(t, 1, "initrd", "empty",
             args=["--kernel", t.kernel(), "--initrd", t.file("empty", b"")])
