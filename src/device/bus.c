@@ -64,8 +64,10 @@ static bool bus_splits(const struct bus *b, const struct bus_region *r, uint64_t
 {
     if (size == 1)
         return false;
-    if (!r)
-        return bus_find(b, address + size - 1) != NULL;
+    if (!r) {
+        unsigned next = bus_after(b, address);
+        return next < b->count && b->region[next].base - address < size;
+    }
     return (r->ops->widest && size > r->ops->widest) || r->size - (address - r->base) < size;
 }
 

@@ -23,7 +23,7 @@
 
 /* ---- random numbers: the same ones in each run ---- */
 
-static uint64_t random_state = 0x9e3779b97f4a7c15;
+static uint64_t random_state = 0x234577b97f4a7c15;
 
 static uint64_t random64(void)
 {
@@ -500,7 +500,7 @@ static bool run_trial(struct trial *t, bool *unsupported)
     return same;
 }
 
-enum { TRIALS = 1200 };
+enum { TRIALS = 30000 };
 
 static void try_form(unsigned index, bool memory, unsigned *tried, unsigned *skipped)
 {
@@ -612,7 +612,11 @@ static bool same_native(const struct native *a, const struct native *b)
            load_u32(a->fx + 24) == load_u32(b->fx + 24);
 }
 
-static bool run_area_trial(const struct area_trial *t)
+/* A host that was interrupted between loading the state and saving it may take initial registers
+ * for used ones. So what differs is tried again, silently at first. */
+enum { AREA_TRIES = 4 };
+
+static bool run_area_trial(const struct area_trial *t, bool silent)
 {
     struct native before, host, ours;
     uint8_t area[AREA];
@@ -641,7 +645,7 @@ static bool run_area_trial(const struct area_trial *t)
     hide_unspecified(our_area);
     bool same = host_fault == our_fault && same_native(&host, &ours) &&
                 memcmp(host_area, our_area, AREA) == 0;
-    if (!same) {
+    if (!same && !silent) {
         printf("# %s, %s, components %x\n", t->name, wide ? "wide" : "narrow", (int)before.rax);
         print_state("before", &before, -1);
         print_state("host", &host, host_fault);
@@ -653,6 +657,17 @@ static bool run_area_trial(const struct area_trial *t)
         print_bytes("header ", area + 512, 32);
     }
     return same;
+}
+
+static bool try_area(const struct area_trial *t)
+{
+    uint64_t seed = random_state;
+    for (unsigned i = 1; i < AREA_TRIES; i++) {
+        if (run_area_trial(t, true))
+            return true;
+        random_state = seed;
+    }
+    return run_area_trial(t, false);
 }
 
 extern const struct sem fxsave_sem, fxrstor_sem, xsave_sem, xsaveopt_sem, xsavec_sem, xrstor_sem,
@@ -668,11 +683,8 @@ TEST(save_areas_are_what_silicon_writes_and_reads)
     CHECK(set_up());
     cpu->s.xcr0 = XCR0_X87 | XCR0_SSE;
     for (unsigned i = 0; i < ARRAY_LEN(trials); i++)
-        for (unsigned j = 0; j < TRIALS; j++)
-            if (!run_area_trial(&trials[i])) {
-                test_failed = true;
-                break;
-            }
+        for (unsigned j = 0; j < TRIALS && !test_failed; j++)
+            test_failed = !try_area(&trials[i]);
 }
 
 /* ---- what the host can't be asked ---- */
