@@ -145,7 +145,9 @@ static int own_descriptor(int fd, bool *is_socket)
     if (fd < 0 || fstat(fd, &st) != 0)
         return -1;
     *is_socket = S_ISSOCK(st.st_mode);
-    if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
+    /* Not where it is non-blocking already; a pseudo-terminal's master could not be opened anew. */
+    bool blocks = !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    if (blocks && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))) {
         char path[32];
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         int anew = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
