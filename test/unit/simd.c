@@ -23,7 +23,7 @@
 
 /* ---- random numbers: the same ones in each run ---- */
 
-static uint64_t random_state = 0x234577b97f4a7c15;
+static uint64_t random_state = 0x9e3779b97f4a7c15;
 
 static uint64_t random64(void)
 {
@@ -500,7 +500,7 @@ static bool run_trial(struct trial *t, bool *unsupported)
     return same;
 }
 
-enum { TRIALS = 30000 };
+enum { TRIALS = 1200 };
 
 static void try_form(unsigned index, bool memory, unsigned *tried, unsigned *skipped)
 {
