@@ -27,6 +27,8 @@ enum kind {
     WORD,
     ENV,
     STATE,
+    ENV16, /* the same two with an operand-size prefix */
+    STATE16,
     NEAR, /* none; results are compared within one unit in the last place */
 };
 
@@ -169,6 +171,13 @@ enum kind {
     F(fnstsw_ax, 0xdf, 0xe0, 0, NONE)                                                              \
     F(fucomip, 0xdf, 0xe8, 0, STI)                                                                 \
     F(fcomip, 0xdf, 0xf0, 0, STI)
+
+/* The 16-bit layouts. */
+#define MORE_FORMS(F)                                                                              \
+    F(fnstenv, 0xd9, 0x36, 0, ENV16)                                                               \
+    F(fldenv, 0xd9, 0x26, 0, ENV16)                                                                \
+    F(fnsave, 0xdd, 0x36, 0, STATE16)                                                              \
+    F(frstor, 0xdd, 0x26, 0, STATE16)
 
 #define TRANSCENDENTAL(F)                                                                          \
     F(f2xm1, 0xd9, 0xf0, 0, NEAR)                                                                  \
@@ -491,10 +500,13 @@ static void random_operand(enum kind kind, uint8_t *to)
             to[i] = (uint8_t)((to[i] & 15) % 10 | (to[i] >> 4) % 10 << 4);
         break;
     case ENV:
-    case STATE: {
+    case STATE:
+    case ENV16:
+    case STATE16: {
         uint16_t fcw = random_fcw();
         store_u16(to, fcw);
-        store_u16(to + 4, random_fsw(fcw) | (r & 0x80ff & (r >> 16)));
+        bool wide = kind == ENV || kind == STATE;
+        store_u16(to + (wide ? 4 : 2), random_fsw(fcw) | (r & 0x80ff & (r >> 16)));
         break;
     }
     default: break;
@@ -503,8 +515,10 @@ static void random_operand(enum kind kind, uint8_t *to)
 
 /* ---- the host ---- */
 
-/* Code at `page` that loads the state at RDI and the flags in RCX, runs the two bytes, and saves
- * the state to RDX, RAX to *R8, and returns the flags. */
+/* Code at `page` that loads the state at RDI and the flags in RCX, runs the instruction (two bytes,
+ * and a prefix or a NOP before them), and saves the state to RDX, RAX to *R8, and returns the
+ * flags.
+ */
 typedef uint64_t host_fn(const uint8_t *in, uint8_t *mem, uint8_t *out, uint64_t flags,
                          uint64_t *rax);
 static uint8_t *code_page;
@@ -523,7 +537,7 @@ static bool host_start(void)
         0x31, 0xc0,             /* xor eax, eax */
         0x51,                   /* push rcx */
         0x9d,                   /* popfq */
-        0xd9, 0xd0,             /* the instruction */
+        0x90, 0xd9, 0xd0,       /* the instruction */
         0x9c,                   /* pushfq */
         0x48, 0x0f, 0xae, 0x02, /* fxsave64 [rdx] */
         0xdb, 0xe3,             /* fninit */
@@ -536,13 +550,12 @@ static bool host_start(void)
     return true;
 }
 
-static uint64_t host_run(unsigned b0, unsigned b1, const uint8_t *in, uint8_t *mem, uint8_t *out,
+static uint64_t host_run(const uint8_t insn[3], const uint8_t *in, uint8_t *mem, uint8_t *out,
                          uint64_t flags, uint64_t *rax)
 {
     host_fn *fn;
     uint8_t *entry = code_page;
-    code_page[INSN_AT] = (uint8_t)b0;
-    code_page[INSN_AT + 1] = (uint8_t)b1;
+    memcpy(code_page + INSN_AT, insn, 3);
     memcpy(&fn, &entry, sizeof fn);
     return fn(in, mem, out, flags, rax);
 }
@@ -557,7 +570,7 @@ struct form {
 };
 
 #define FORM(name, b0, b1, cc, kind) {#name, &name##_sem, b0, b1, cc, kind},
-static const struct form forms[] = {FORMS(FORM)};
+static const struct form forms[] = {FORMS(FORM) MORE_FORMS(FORM)};
 static const struct form transcendental[] = {TRANSCENDENTAL(FORM)};
 
 struct outcome {
@@ -591,18 +604,21 @@ static const uint64_t status = 0x8d5;
 
 static void run_host(const struct form *f, unsigned b1, const uint8_t *in, struct outcome *o)
 {
-    uint64_t flags = o->flags;
-    o->flags = host_run(f->b0, b1, in, o->mem, o->area, 0x202 | flags, &o->rax) & status;
+    bool narrow = f->kind == ENV16 || f->kind == STATE16;
+    const uint8_t insn[3] = {narrow ? 0x66 : 0x90, f->b0, (uint8_t)b1};
+    o->flags = host_run(insn, in, o->mem, o->area, 0x202 | o->flags, &o->rax) & status;
     /* The pointers as they are in the guest's terms. */
     if (load_u64(o->area + 16) == (uintptr_t)o->mem)
         store_u64(o->area + 16, OPERAND);
-    if (load_u64(o->area + 8) == (uintptr_t)code_page + INSN_AT)
+    if (load_u64(o->area + 8) == (uintptr_t)code_page + INSN_AT + !narrow)
         store_u64(o->area + 8, 0x1000);
 }
 
 static void run_soft(const struct form *f, unsigned b1, const uint8_t *in, struct outcome *o)
 {
     struct op op = make_op(f->b0, b1, f->cc);
+    if (f->kind == ENV16 || f->kind == STATE16)
+        op.size = 2;
     cpu->s.gpr[X86_GPR_BLOCK] = 0x1000;
     cpu->s.gpr[X86_RAX] = 0;
     x86_set_status(cpu, o->flags);
@@ -713,7 +729,39 @@ TEST(transcendental_forms_are_the_hosts_within_one_ulp)
     }
 }
 
-#define SILICON , T(transcendental_forms_are_the_hosts_within_one_ulp), T(every_form_is_the_hosts)
+/* FXRSTOR and FXSAVE with nothing between them, of any control and status word. */
+TEST(fxrstor_and_fxsave_are_the_hosts)
+{
+    static const uint8_t nops[3] = {0x90, 0x90, 0x90};
+    if (!cpu_start() || !host_start())
+        SKIP("no memory");
+    seed = UINT64_C(0x9e3779b97f4a7c15);
+    for (unsigned n = 0, wrong = 0; n < cases(20000) && wrong < 5; n++) {
+        static struct outcome before, host, soft;
+        random_area(before.area);
+        store_u64(before.area, rnd());
+        host = soft = before;
+        x86_fxrstor_x87(cpu, before.area, true);
+        x86_fxsave_x87(cpu, soft.area, true);
+        bool same = false;
+        for (unsigned tries = 0; tries < 3 && !same; tries++) {
+            host_run(nops, before.area, host.mem, host.area, 0x202, &host.rax);
+            host.flags = soft.flags;
+            same = same_outcome(&host, &soft);
+        }
+        if (!same) {
+            dump("before", &before);
+            dump("host  ", &host);
+            dump("soft  ", &soft);
+            wrong++;
+        }
+        CHECK(same);
+    }
+}
+
+#define SILICON                                                                                    \
+    , T(fxrstor_and_fxsave_are_the_hosts), T(transcendental_forms_are_the_hosts_within_one_ulp),   \
+        T(every_form_is_the_hosts)
 #else
 #define SILICON
 #endif

@@ -146,8 +146,7 @@ static void env_read(struct x86_cpu *c, const struct op *op, const uint8_t *from
     if (protected) {
         c->s.fip = words[3];
         c->s.fdp = words[5];
-        if (wide)
-            c->s.fop = words[4] >> 16 & 0x7ff;
+        c->s.fop = words[4] >> 16 & 0x7ff; /* none in 16 bits: it becomes 0 */
     } else {
         uint32_t upper = wide ? 0xffff000 : 0xf000;
         c->s.fip = (uint16_t)words[3] | (words[4] & upper) << 4;
