@@ -111,8 +111,8 @@ bool x86_model_has(const struct x86_model *m, const char *feature)
     (B(0) | B(1) | B(9) | B(13) | B(17) | B(19) | B(20) | B(21) | B(22) | B(23) | B(24) | B(25) |  \
      B(26) | B(30) | B(31))
 #define LEVEL_2_7_EBX                                                                              \
-    (B(0) | B(3) | B(7) | B(8) | B(9) | B(10) | B(13) /* no FCS and FDS: sem/x87.h */ | B(18) |    \
-     B(19) | B(20) | B(23) | B(24) | B(29))
+    (B(0) | B(1) | B(3) | B(7) | B(8) | B(9) | B(10) | B(13) /* no FCS and FDS: sem/x87.h */ |     \
+     B(18) | B(19) | B(20) | B(23) | B(24) | B(29))
 #define LEVEL_2_7_ECX        (B(2) | B(3) | B(22))
 #define LEVEL_2_7_EDX        (B(4) | B(10) | B(26) | B(27) | B(28) | B(29) | B(31))
 #define LEVEL_2_D_1_EAX      (B(0) | B(1) | B(2) | B(3))
