@@ -88,23 +88,25 @@ static struct wide log2_ratio(struct wide s)
     return wide_mul(wide_mul(s, two_log2e), wide_make(series, 0));
 }
 
-/* log2(x) for an x that is no power of two. */
+/* log2(x), x not 1. */
 static struct logarithm log2_of(struct wide x)
 {
     /* x = 2^k * m, m from sqrt(1/2) to sqrt(2), in units of 2^-126. */
     const uint64_t sqrt2 = UINT64_C(0xb504f333f9de6484);
     bool halve = x.sig >> 64 > sqrt2;
     int k = x.exp + halve;
-    sf_u128 m = x.sig >> (1 + halve), one = (sf_u128)1 << 126;
-    struct wide s = wide_div(wide_make(m > one ? m - one : one - m, 1), wide_make(m + one, 1));
-    struct logarithm r = {.magnitude = log2_ratio(s), .sign = m < one};
-    if (k == 0)
-        return r;
+    sf_u128 m = x.sig >> (1 + halve), one = (sf_u128)1 << 126, part = 0;
+    bool sign = k < 0, less = m < one;
+    if (m != one) {
+        struct wide s = wide_div(wide_make(less ? one - m : m - one, 1), wide_make(m + one, 1));
+        struct wide l = log2_ratio(s);
+        if (k == 0)
+            return (struct logarithm){l, less};
+        part = wide_fixed(l, 112);
+    }
     /* The sum is 1/2 at least, and k below 2^15. */
-    bool sign = k < 0;
     sf_u128 whole = (sf_u128)(unsigned)(sign ? -k : k) << 112;
-    sf_u128 part = wide_fixed(r.magnitude, 112);
-    return (struct logarithm){wide_make(r.sign == sign ? whole + part : whole - part, 127 - 112),
+    return (struct logarithm){wide_make(less == sign ? whole + part : whole - part, 127 - 112),
                               sign};
 }
 

@@ -375,6 +375,14 @@ TEST(environment_layouts_are_the_manuals)
 
 #ifdef __x86_64__
 
+/* What the manuals leave to the maker (the pointers without a pending exception, condition codes,
+ * how far FPREM gets, unmasked responses here and there) the semantics do as AMD's processors do.
+ * Other hosts are compared in what is everybody's: masked responses. */
+static bool host_is_reference(void)
+{
+    return __builtin_cpu_is("amd");
+}
+
 /* ---- random numbers ---- */
 
 static uint64_t seed;
@@ -442,7 +450,8 @@ static uint16_t random_fcw(void)
 {
     uint64_t r = rnd();
     unsigned fcw = 0x40 | (r & 0xc00) | (r >> 16 & 0x300);
-    return (uint16_t)(fcw | ((r >> 32 & 3) ? 0x3f : r >> 40 & 0x3f));
+    bool masked = (r >> 32 & 3) || !host_is_reference();
+    return (uint16_t)(fcw | (masked ? 0x3f : r >> 40 & 0x3f));
 }
 
 /* Flags only where they are masked: nothing is pending. */
@@ -657,6 +666,14 @@ static bool close_outcome(const struct outcome *a, const struct outcome *b)
     return same_outcome(a, &c);
 }
 
+static void forget_what_is_the_makers(struct outcome *o)
+{
+    if (host_is_reference())
+        return;
+    memset(o->area + 6, 0, 18);
+    o->area[3] &= 0xb8;
+}
+
 enum agreement { DIFFERENT, CLOSE, SAME };
 
 static enum agreement agree(const struct form *f)
@@ -671,10 +688,12 @@ static enum agreement agree(const struct form *f)
     before.flags = rnd() & status;
     soft = before;
     run_soft(f, b1, before.area, &soft);
+    forget_what_is_the_makers(&soft);
     /* A context switch in the wrong place loses the host's pointers: once more then. */
     for (unsigned tries = 0; tries < 3; tries++) {
         host = before;
         run_host(f, b1, before.area, &host);
+        forget_what_is_the_makers(&host);
         if (same_outcome(&host, &soft))
             return SAME;
         if (f->kind == NEAR && close_outcome(&host, &soft))
@@ -703,6 +722,8 @@ TEST(every_form_is_the_hosts)
         unsigned wrong = 0;
         if (only && strcmp(only, forms[i].name) != 0)
             continue;
+        if (!host_is_reference() && strncmp(forms[i].name, "fprem", 5) == 0)
+            continue;
         for (unsigned n = 0; n < cases(20000) && wrong < 2; n++)
             wrong += agree(&forms[i]) != SAME;
         CHECK(wrong == 0);
@@ -715,6 +736,8 @@ TEST(transcendental_forms_are_the_hosts_within_one_ulp)
 {
     if (!cpu_start() || !host_start())
         SKIP("no memory");
+    if (!host_is_reference())
+        SKIP("the host's results differ from AMD's beyond what is defined");
     seed = UINT64_C(0x9e3779b97f4a7c15);
     const char *only = getenv("X87_ONLY");
     for (size_t i = 0; i < ARRAY_LEN(transcendental); i++) {
@@ -735,6 +758,8 @@ TEST(fxrstor_and_fxsave_are_the_hosts)
     static const uint8_t nops[3] = {0x90, 0x90, 0x90};
     if (!cpu_start() || !host_start())
         SKIP("no memory");
+    if (!host_is_reference())
+        SKIP("the host saves the pointers at other times than AMD's processors");
     seed = UINT64_C(0x9e3779b97f4a7c15);
     for (unsigned n = 0, wrong = 0; n < cases(20000) && wrong < 5; n++) {
         static struct outcome before, host, soft;
