@@ -187,7 +187,6 @@ static size_t fadt(struct aml *a, uint32_t facs, uint32_t dsdt)
                  FADT_RESET_REG_SUP,
         .reset_reg = io(PM_RESET_PORT, 1, GAS_BYTE),
         .reset_value = PM_RESET_VALUE,
-        .x_firmware_ctrl = facs,
         .x_dsdt = dsdt,
         .x_pm1a_evt_blk = io(PM_PM1A_EVT, 4, GAS_DWORD),
         .x_pm1a_cnt_blk = io(PM_PM1A_CNT, 2, GAS_WORD),

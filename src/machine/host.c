@@ -39,7 +39,9 @@ static inline void leave(struct machine *m)
 
 static uint32_t pio_read(void *ctx, uint16_t port, unsigned size)
 {
-    struct machine *m = enter(ctx);
+    struct vcpu *v = ctx;
+    struct machine *m = enter(v);
+    v->pio++;
     uint32_t value = (uint32_t)bus_read(&m->pc.ports, port, size);
     leave(m);
     return value;
@@ -47,7 +49,9 @@ static uint32_t pio_read(void *ctx, uint16_t port, unsigned size)
 
 static void pio_write(void *ctx, uint16_t port, unsigned size, uint32_t value)
 {
-    struct machine *m = enter(ctx);
+    struct vcpu *v = ctx;
+    struct machine *m = enter(v);
+    v->pio++;
     bus_write(&m->pc.ports, port, size, value);
     leave(m);
 }
@@ -56,6 +60,7 @@ static uint64_t mmio_read(void *ctx, uint64_t gpa, unsigned size)
 {
     struct vcpu *v = ctx;
     struct machine *m = enter(v);
+    v->mmio++;
     uint64_t value = lapic_claims(v->lapic, gpa) ? lapic_read(v->lapic, gpa & 0xfff, size)
                                                  : bus_read(&m->pc.memory, gpa, size);
     leave(m);
@@ -66,6 +71,7 @@ static void mmio_write(void *ctx, uint64_t gpa, unsigned size, uint64_t value)
 {
     struct vcpu *v = ctx;
     struct machine *m = enter(v);
+    v->mmio++;
     if (lapic_claims(v->lapic, gpa))
         lapic_write(v->lapic, gpa & 0xfff, size, value);
     else
@@ -164,6 +170,20 @@ static bool msr_write(void *ctx, uint32_t msr, uint64_t value)
         known = lapic_msr_write(v->lapic, msr, value);
     leave(m);
     return known;
+}
+
+/* ---- randomness ---- */
+
+/* splitmix64 (Steele, Lea and Flood, 2014): --clock virtual asks for the same numbers every time,
+ * not for unpredictable ones. */
+void vcpu_virtual_random(void *ctx, void *to, unsigned size)
+{
+    struct vcpu *v = ctx;
+    uint64_t z = v->machine->virtual.random += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    z ^= z >> 31;
+    memcpy(to, &z, size < sizeof z ? size : sizeof z);
 }
 
 const struct x86_host vcpu_host = {

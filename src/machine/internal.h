@@ -53,7 +53,7 @@ struct vcpu {
     /* IA32_TSC is the clock in ticks plus this (SDM 3, 17.17.3: both MSRs move together). */
     _Atomic int64_t tsc_offset;
     int64_t tsc_adjust;
-    uint64_t lock_waits;
+    uint64_t lock_waits, pio, mmio; /* for --stats */
 };
 
 /* What ended the run or shall happen next; the first of each wins. */
@@ -77,6 +77,7 @@ struct virtual_time {
     struct vcpu *current;       /* whose slice it is, or NULL */
     uint64_t begun_at;          /* its own count when the slice began */
     uint64_t slice_end;         /* guest time at which the slice is to end */
+    uint64_t random;            /* state of the guest's random numbers */
     _Atomic unsigned outsiders; /* who waits for the machine's lock between slices */
 };
 
@@ -143,7 +144,8 @@ uint64_t vcpu_tsc(const struct vcpu *v);
 
 /* ---- host.c ---- */
 
-extern const struct x86_host vcpu_host; /* all but ctx */
+extern const struct x86_host vcpu_host; /* all but ctx and random */
+void vcpu_virtual_random(void *vcpu, void *to, unsigned size);
 extern const struct lapic_host vcpu_lapic_host;
 
 /* ---- control.c ---- */

@@ -423,6 +423,8 @@ void machine_stats(struct machine *m, struct machine_stats *out)
     *out = (struct machine_stats){.cpus = m->cpus};
     for (unsigned i = 0; i < m->cpus; i++) {
         m->config.engine->stats(m->vcpu[i].engine, &out->vcpu[i]);
+        out->vcpu[i].pio = m->vcpu[i].pio;
+        out->vcpu[i].mmio = m->vcpu[i].mmio;
         add_stats(&out->engine, &out->vcpu[i]);
         out->lock_waits += m->vcpu[i].lock_waits;
     }

@@ -9,7 +9,7 @@
 /* ---- what is the machine's own ---- */
 
 struct saved_machine {
-    uint64_t memory, now;
+    uint64_t memory, now, random;
     int64_t epoch_ns;
     uint32_t cpus;
 };
@@ -27,9 +27,8 @@ struct saved_chunk {
 };
 
 static const struct archive_field machine_fields[] = {
-    ARCHIVE_FIELD(struct saved_machine, memory),
-    ARCHIVE_FIELD(struct saved_machine, now),
-    ARCHIVE_FIELD(struct saved_machine, epoch_ns),
+    ARCHIVE_FIELD(struct saved_machine, memory), ARCHIVE_FIELD(struct saved_machine, now),
+    ARCHIVE_FIELD(struct saved_machine, random), ARCHIVE_FIELD(struct saved_machine, epoch_ns),
     ARCHIVE_FIELD(struct saved_machine, cpus),
 };
 static const struct archive_type machine_archive = {"machine", 1, machine_fields,
@@ -164,6 +163,7 @@ static bool save(struct machine *m, struct archive *to, struct error *err)
     struct saved_machine s = {
         .memory = m->memory.size,
         .now = clock_now(&m->clock),
+        .random = m->virtual.random,
         .epoch_ns = m->clock.epoch_ns,
         .cpus = m->cpus,
     };
@@ -187,6 +187,7 @@ static bool load(struct machine *m, struct archive *from, struct error *err)
                          (unsigned long long)s.memory, s.cpus, (unsigned long long)m->memory.size,
                          m->cpus);
     m->clock.epoch_ns = s.epoch_ns;
+    m->virtual.random = s.random;
     m->clock.stopped_at = s.now; /* the clock stands: before the run, or in a pause */
     if (!pc_load(&m->pc, from, err))
         return false;

@@ -53,6 +53,7 @@ bool vcpu_create(struct vcpu *v, struct machine *m, unsigned index, struct error
     v->wakeup = m->config.virtual_clock ? &m->vcpu[0].own : &v->own;
     struct x86_host host = vcpu_host;
     host.ctx = v;
+    host.random = m->config.virtual_clock ? vcpu_virtual_random : NULL;
     if (!m->config.engine->vcpu_create(&v->engine, m->vm, index, &host, err))
         return false;
     struct lapic_host lapic = vcpu_lapic_host;
