@@ -38,8 +38,8 @@ struct tss {
     uint32_t link, esp0, ss0, esp1, ss1, esp2, ss2, cr3, eip, eflags;
     uint32_t eax, ecx, edx, ebx, esp, ebp, esi, edi, es, cs, ss, ds, fs, gs, ldt;
     uint16_t trap, iomap;
-    uint8_t maps[32 + 8192 + 1]; /* interrupt redirection, I/O permission, and the end byte */
-} __attribute__((packed));
+    uint8_t maps[32 + 8192 + 4]; /* interrupt redirection, I/O permission, and the end byte */
+};
 
 extern uint64_t gdt[GDT_SLOTS];
 extern uint64_t idt[256];
