@@ -194,6 +194,9 @@ static inline _Noreturn void x86_raise_gp0(struct x86_cpu *c)
  * VM, DR7. */
 void x86_update_mode(struct x86_cpu *c);
 
+/* The little of it that a change to RFLAGS.AC alone asks for. */
+void x86_update_view(struct x86_cpu *c);
+
 static inline bool x86_protected(const struct x86_cpu *c)
 {
     return (c->s.cr0 & CR0_PE) && !(c->s.rflags & FLAG_VM);

@@ -31,13 +31,15 @@ static bool is_flat(const struct x86_cpu *c, unsigned i)
     return s->base == 0 && s->limit == UINT32_MAX && (s->attr & (need | never)) == need;
 }
 
-static struct tlb *current_view(struct x86_cpu *c)
+void x86_update_view(struct x86_cpu *c)
 {
     bool ac = c->s.rflags & FLAG_AC;
+    enum tlb_view v;
     if (c->cpl == 3)
-        return &c->view[ac && (c->s.cr0 & CR0_AM) ? TLB_NEVER : TLB_USER];
-    /* Without SMAP both supervisor views would hold the same. */
-    return &c->view[ac && (c->s.cr4 & CR4_SMAP) ? TLB_SUPERVISOR_AC : TLB_SUPERVISOR];
+        v = ac && (c->s.cr0 & CR0_AM) ? TLB_NEVER : TLB_USER;
+    else /* without SMAP both supervisor views would hold the same */
+        v = ac && (c->s.cr4 & CR4_SMAP) ? TLB_SUPERVISOR_AC : TLB_SUPERVISOR;
+    c->tlb = &c->view[v];
 }
 
 static bool watches_data(const struct x86_cpu *c)
@@ -63,5 +65,5 @@ void x86_update_mode(struct x86_cpu *c)
     c->debug_data = watches_data(c);
     for (unsigned i = 0; i < X86_SEG_COUNT; i++)
         c->flat[i] = is_flat(c, i);
-    c->tlb = current_view(c);
+    x86_update_view(c);
 }

@@ -16,14 +16,20 @@ static void read_base(struct x86_cpu *c, const struct op *op, unsigned seg)
     gpr_write(c, op->rm, op->size, c->s.seg[seg].base);
 }
 
+/* All of x86_update_mode() that a base means to 64-bit code. */
+static void set_base(struct x86_cpu *c, unsigned seg, uint64_t base)
+{
+    c->s.seg[seg].base = base;
+    c->flat[seg] = base == 0;
+}
+
 static void write_base(struct x86_cpu *c, const struct op *op, unsigned seg)
 {
     need_fsgsbase(c);
     uint64_t base = gpr_read(c, op->rm, op->size);
     if (!x86_canonical(base))
         x86_raise_gp0(c);
-    c->s.seg[seg].base = base;
-    x86_update_mode(c);
+    set_base(c, seg, base);
 }
 
 OP(rdfsbase)
@@ -49,9 +55,8 @@ OP(swapgs)
         x86_raise(c, X86_UD);
     x86_need_cpl0(c);
     uint64_t base = c->s.seg[X86_GS].base;
-    c->s.seg[X86_GS].base = c->s.kernel_gs_base;
+    set_base(c, X86_GS, c->s.kernel_gs_base);
     c->s.kernel_gs_base = base;
-    x86_update_mode(c);
 }
 
 OP(rdpid)

@@ -45,7 +45,7 @@ static void set_ac(struct x86_cpu *c, bool ac)
     if (c->cpl != 0)
         x86_raise(c, X86_UD);
     c->s.rflags = (c->s.rflags & ~(uint64_t)FLAG_AC) | (ac ? FLAG_AC : 0);
-    x86_update_mode(c);
+    x86_update_view(c);
 }
 
 OP(stac)
@@ -164,7 +164,7 @@ OP_END(popf)
     x86_stack_commit(c, sp);
     x86_set_rflags(c, (old & ~(changes | FLAG_RF)) | (popped & changes));
     if ((old ^ c->s.rflags) & FLAG_AC)
-        x86_update_mode(c);
+        x86_update_view(c);
     if (c->s.rflags & FLAG_TF)
         atomic_fetch_or(&c->request, X86_REQUEST_STEP);
 }
