@@ -224,6 +224,13 @@ OP_HOT(cwd)
 }
 const struct sem cwd_sem = {.any = op_cwd};
 
+/* Undocumented, but on every processor: AL becomes all ones or 0 as CF says. */
+OP_HOT(salc)
+{
+    gpr_write(c, X86_RAX, 1, cc_cf(c) ? 0xff : 0);
+}
+const struct sem salc_sem = {.any = op_salc};
+
 OP(xlat)
 {
     uint64_t offset = c->s.gpr[X86_RBX] + (uint8_t)c->s.gpr[X86_RAX];
