@@ -582,7 +582,7 @@ uint64_t lapic_read(struct lapic *l, uint64_t offset, unsigned size)
         if (!lapic_read_register(l, reg, &value))
             lapic_error(l, ESR_REGISTER);
     }
-    return value >> 8 * byte;
+    return (value >> 8 * byte) & bits_mask(8 * size);
 }
 
 void lapic_write(struct lapic *l, uint64_t offset, unsigned size, uint64_t value)
