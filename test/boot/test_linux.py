@@ -38,8 +38,8 @@ def test_shell_on_four_processors(t):
 def test_ctrl_c_reaches_the_guest(t):
     """And not doppel: the shell is there afterwards."""
     terminal = shell(t)
-    terminal.send("sleep 100000\n")
-    terminal.expect("sleep 100000")
+    # Before the shell has left its line editor Ctrl-C would be a key like others.
+    terminal.command("echo now sle''eping; sleep 100000", "now sleeping")
     terminal.send(CTRL_C)
     terminal.expect(PROMPT)
     terminal.command("echo still $((1 + 1)) here", "still 2 here")
@@ -59,8 +59,9 @@ def test_ctrl_a_keys(t):
     terminal = shell(t)
     terminal.send(CTRL_A + "h")
     terminal.expect("Ctrl-A x")
-    terminal.send("cat -v\n" + CTRL_A + CTRL_A + "b\n")
-    terminal.expect("^Ab")
+    terminal.command("echo now rea''ding; cat -v", "now reading")
+    terminal.send(CTRL_A + CTRL_A + "b\n")
+    terminal.expect("^Ab\r\n^Ab")  # its echo, and cat's
     terminal.send(CTRL_C)
     terminal.send(CTRL_A + "x")
     assert terminal.wait() == 4
