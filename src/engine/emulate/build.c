@@ -169,7 +169,7 @@ static void fetch_bytes(struct x86_cpu *c, uint64_t lin, uint8_t *to, unsigned n
 struct block *emulate_scratch_block(struct engine_vcpu *v)
 {
     struct x86_cpu *c = &v->cpu;
-    struct block *b = &v->scratch.head;
+    struct block *b = emulate_scratch(v);
     uint8_t bytes[X86_INSN_MAX];
     struct x86_insn insn;
     begin_fetch(c);
@@ -189,11 +189,11 @@ struct block *emulate_scratch_block(struct engine_vcpu *v)
         x86_raise_gp0(c);
     *b = (struct block){.insns = 1, .bytes = insn.len};
     if (status == X86_DECODED) {
-        lower_insn(&insn, c->code, insn.len, &v->scratch.ops[0]);
+        lower_insn(&insn, c->code, insn.len, &b->ops[0]);
     } else {
         insn.len = insn.len ? insn.len : 1;
-        lower_invalid(insn.len, insn.len, status == X86_DECODE_TOO_LONG, &v->scratch.ops[0]);
+        lower_invalid(insn.len, insn.len, status == X86_DECODE_TOO_LONG, &b->ops[0]);
     }
-    end_block(&v->scratch.ops[1], op_stop, insn.len);
+    end_block(&b->ops[1], op_stop, insn.len);
     return b;
 }

@@ -95,7 +95,7 @@ static void code_write(struct x86_cpu *c, uint64_t gpa, unsigned len)
 {
     struct engine_vcpu *v = c->engine;
     const struct block *b = c->block;
-    bool hit = b && b != &v->scratch.head && b->gpa < gpa + len && gpa < b->gpa + b->bytes;
+    bool hit = b && b != emulate_scratch(v) && b->gpa < gpa + len && gpa < b->gpa + b->bytes;
     bool inside, closed = close_gate(v->vm, &inside);
     emulate_drop_code(v->vm, gpa, len);
     if (closed)

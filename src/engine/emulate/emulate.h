@@ -15,19 +15,15 @@
 
 enum { EMULATE_VCPUS = 16 };
 
-/* A block of one instruction that is not kept: single steps, instructions across two pages. */
-struct scratch_block {
-    struct block head;
-    struct op ops[2];
-};
-
 struct engine_vcpu {
     struct x86_cpu cpu;
     struct engine_vm *vm;
     struct block_cache cache;
     struct jump_entry jump[JUMP_SIZE];
     uint64_t generation; /* of everything the jump cache depends on */
-    struct scratch_block scratch;
+    /* Room for the block of one instruction that is not kept: single steps, instructions across two
+     * pages. */
+    _Alignas(struct block) uint8_t scratch[sizeof(struct block) + 2 * sizeof(struct op)];
     uint64_t from_rip; /* where the block that is being left began */
     bool step_once;    /* the next instruction runs alone, whatever its page holds */
     bool inside;       /* the thread is inside the gate */
@@ -45,6 +41,11 @@ struct engine_vm {
     struct engine_vcpu *vcpu[EMULATE_VCPUS];
     struct x86_cpu *cpus[EMULATE_VCPUS];
 };
+
+static inline struct block *emulate_scratch(struct engine_vcpu *v)
+{
+    return (struct block *)v->scratch;
+}
 
 /* run.c */
 enum engine_exit emulate_run(struct engine_vcpu *v, uint64_t insns_limit);
