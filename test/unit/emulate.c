@@ -138,7 +138,7 @@ TEST(limit_stops_at_any_instruction_and_goes_on)
     }
     uint64_t limit = 0;
     enum engine_exit exit = ENGINE_LIMIT;
-    for (unsigned stride = 1; exit == ENGINE_LIMIT; stride = stride * 3 % 1009) {
+    for (unsigned stride = 1; exit == ENGINE_LIMIT; stride = stride * 3 % 10007) {
         limit += stride;
         exit = engine_emulate.run(r.vcpu, limit);
         if (exit == ENGINE_LIMIT)
