@@ -1,6 +1,7 @@
 #include "device/lapic.h"
 
 #include "base/bits.h"
+#include "device/lapic_internal.h"
 
 /* Registers: the page's offset divided by 16, which is also the x2APIC MSR's distance from 0x800
  * (SDM 3, table 10-6). */
@@ -40,17 +41,6 @@ enum {
     ESR_REGISTER = 1u << 7,
 };
 enum {
-    LVT_STATUS = 1u << 12,
-    LVT_POLARITY = 1u << 13,
-    LVT_REMOTE_IRR = 1u << 14,
-    LVT_LEVEL = 1u << 15,
-    LVT_MASKED = 1u << 16,
-    LVT_TIMER_MODE = 3u << 17,
-    LVT_ONE_SHOT = 0u << 17,
-    LVT_PERIODIC = 1u << 17,
-    LVT_DEADLINE = 2u << 17,
-};
-enum {
     ICR_LOGICAL = 1u << 11,
     ICR_STATUS = 1u << 12,
     ICR_ASSERT = 1u << 14,
@@ -65,10 +55,6 @@ enum { DFR_FLAT = 0xf, DFR_CLUSTER = 0x0 }; /* bits 28 to 31 */
 
 /* Version 0x14: integrated; six LVT entries; EOI broadcasts can be suppressed. */
 enum { VERSION = 0x14 | (LAPIC_LVTS - 1) << 16 | 1 << 24 };
-
-/* A guest may ask for an interrupt each nanosecond. It gets as many as it can take in such steps,
- * and the monitor stays alive. */
-#define PERIOD_MIN UINT64_C(10000)
 
 /* Which bits of each LVT entry exist. */
 static const uint32_t lvt_writable[LAPIC_LVTS] = {
@@ -238,7 +224,7 @@ void lapic_deliver(struct lapic *l, const struct apic_message *m)
 }
 
 /* An interrupt of the APIC's own, through its LVT entry. */
-static void lapic_local(struct lapic *l, unsigned entry)
+void lapic_local(struct lapic *l, unsigned entry)
 {
     uint32_t lvt = l->lvt[entry];
     if (lvt & LVT_MASKED)
@@ -361,119 +347,6 @@ static void lapic_send_ipi(struct lapic *l)
                 lapic_deliver(to, &m);
         }
     }
-}
-
-/* ---- the timer ---- */
-
-static unsigned lapic_timer_shift(const struct lapic *l)
-{
-    unsigned code = (l->timer_divide & 3) | (l->timer_divide >> 1 & 4);
-    return (code + 1) & 7; /* 0: by 2, ... 6: by 128, 7: by 1 */
-}
-
-static uint32_t lapic_timer_mode(const struct lapic *l)
-{
-    return l->lvt[LAPIC_LVT_TIMER] & LVT_TIMER_MODE;
-}
-
-/* Counts since the initial count was written. */
-static uint64_t lapic_timer_elapsed(const struct lapic *l)
-{
-    uint64_t now = clock_now(l->clock);
-    return now > l->timer_start ? (now - l->timer_start) >> lapic_timer_shift(l) : 0;
-}
-
-static uint32_t lapic_timer_current(const struct lapic *l)
-{
-    if (!l->timer_initial || l->timer_start == CLOCK_NEVER || lapic_timer_mode(l) == LVT_DEADLINE)
-        return 0;
-    uint64_t elapsed = lapic_timer_elapsed(l);
-    if (lapic_timer_mode(l) == LVT_PERIODIC)
-        return l->timer_initial - (uint32_t)(elapsed % l->timer_initial);
-    return elapsed < l->timer_initial ? l->timer_initial - (uint32_t)elapsed : 0;
-}
-
-/* When the count next reaches zero after the guest time `after`; CLOCK_NEVER: it does not. */
-static uint64_t lapic_timer_expiry(const struct lapic *l, uint64_t after)
-{
-    if (!l->timer_initial || l->timer_start == CLOCK_NEVER)
-        return CLOCK_NEVER;
-    uint64_t period = (uint64_t)l->timer_initial << lapic_timer_shift(l);
-    uint64_t first = l->timer_start + period;
-    if (after < first)
-        return first;
-    if (lapic_timer_mode(l) != LVT_PERIODIC)
-        return CLOCK_NEVER;
-    return first + ((after - first) / period + 1) * period;
-}
-
-static void lapic_timer_arm(struct lapic *l, uint64_t after)
-{
-    uint64_t at = CLOCK_NEVER;
-    if (lapic_timer_mode(l) == LVT_DEADLINE) {
-        if (l->tsc_deadline)
-            at = l->host.tsc_to_ns(l->host.ctx, l->tsc_deadline);
-    } else if (!(l->lvt[LAPIC_LVT_TIMER] & LVT_MASKED)) {
-        at = lapic_timer_expiry(l, after);
-    }
-    timer_set(&l->timer, at);
-}
-
-static void lapic_timer_fire(void *ctx)
-{
-    struct lapic *l = ctx;
-    if (lapic_timer_mode(l) == LVT_DEADLINE)
-        l->tsc_deadline = 0;
-    lapic_local(l, LAPIC_LVT_TIMER);
-    uint64_t after = clock_now(l->clock);
-    if (lapic_timer_mode(l) == LVT_PERIODIC)
-        after += PERIOD_MIN;
-    lapic_timer_arm(l, after);
-}
-
-static void lapic_timer_write_initial(struct lapic *l, uint32_t count)
-{
-    if (lapic_timer_mode(l) == LVT_DEADLINE)
-        return;
-    l->timer_initial = count;
-    l->timer_start = count ? clock_now(l->clock) : CLOCK_NEVER;
-    lapic_timer_arm(l, clock_now(l->clock));
-}
-
-/* The count goes on from where it is, at the new rate. */
-static void lapic_timer_write_divide(struct lapic *l, uint32_t value)
-{
-    uint64_t elapsed = l->timer_start == CLOCK_NEVER ? 0 : lapic_timer_elapsed(l);
-    if (l->timer_initial && lapic_timer_mode(l) == LVT_PERIODIC)
-        elapsed %= l->timer_initial;
-    else if (elapsed > l->timer_initial)
-        elapsed = l->timer_initial;
-    l->timer_divide = value & 0xb;
-    /* Early in guest time the start may wrap below zero: then the count has begun anew. */
-    uint64_t now = clock_now(l->clock), gone = elapsed << lapic_timer_shift(l);
-    if (l->timer_start != CLOCK_NEVER)
-        l->timer_start = gone < now ? now - gone : 0;
-    lapic_timer_arm(l, now);
-}
-
-static void lapic_timer_write_deadline(struct lapic *l, uint64_t tsc)
-{
-    if (lapic_timer_mode(l) != LVT_DEADLINE)
-        return;
-    l->tsc_deadline = tsc;
-    lapic_timer_arm(l, 0);
-    /* One that is past already fires before the guest looks, not when the timer thread gets to
-     * it. */
-    if (tsc && l->timer.deadline <= clock_now(l->clock)) {
-        timer_cancel(&l->timer);
-        lapic_timer_fire(l);
-    }
-}
-
-void lapic_tsc_changed(struct lapic *l)
-{
-    if (lapic_timer_mode(l) == LVT_DEADLINE)
-        lapic_timer_arm(l, 0);
 }
 
 /* ---- the local vector table ---- */
