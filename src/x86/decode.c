@@ -21,9 +21,9 @@ struct prefix_state {
     unsigned w;       /* REX.W or VEX.W */
     unsigned r, x, b; /* REX.R, X, B, as bit 3 of a register */
     unsigned vvvv;
-    unsigned l;          /* VEX.L or EVEX.L'L */
-    unsigned key;        /* KEY_* bits that EVEX adds */
-    unsigned r2, x2, v2; /* EVEX: bit 4 of reg, rm and vvvv */
+    unsigned l;      /* VEX.L or EVEX.L'L */
+    unsigned r2, v2; /* EVEX.R' and V', as bit 4 of a register */
+    bool rounding;   /* EVEX.b with registers: L'L is not the length */
     unsigned table;
 };
 
@@ -98,6 +98,15 @@ static inline unsigned mandatory_prefix(unsigned prefixes)
     return prefixes & X86_PREFIX_OPSIZE ? PP_66 : PP_NONE;
 }
 
+/* Prefixes that may not stand before VEX and EVEX. */
+enum {
+    BEFORE_VEX =
+        X86_PREFIX_LOCK | X86_PREFIX_REP | X86_PREFIX_REPNE | X86_PREFIX_OPSIZE | X86_PREFIX_REX
+};
+
+/* Mandatory prefixes as VEX.pp numbers them. */
+static const uint8_t vex_pp[4] = {PP_NONE, PP_66, PP_F3, PP_F2};
+
 /* C4 and C5, behind the byte itself. Returns the bytes read, 0 when invalid (SDM 2, 2.3). */
 static unsigned vex_prefix(const uint8_t *p, bool three, unsigned code, struct x86_insn *out,
                            struct prefix_state *s)
@@ -121,13 +130,43 @@ static unsigned vex_prefix(const uint8_t *p, bool three, unsigned code, struct x
     if (code != X86_CODE64)
         s->b = 0;
     s->l = last >> 2 & 1;
-    s->pp = (const uint8_t[]){PP_NONE, PP_66, PP_F3, PP_F2}[last & 3];
+    s->pp = vex_pp[last & 3];
     s->table = TABLE_VEX + out->map;
     out->prefixes |= X86_PREFIX_VEX;
     out->rex = (uint8_t)(0x40 | s->w << 3 | s->r >> 1 | s->x >> 2 | s->b >> 3);
     out->vvvv = (uint8_t)(s->vvvv & (code == X86_CODE64 ? 15 : 7));
     out->vl = (uint8_t)(16 << s->l);
     return 1 + three;
+}
+
+enum { EVEX_Z = 0x80, EVEX_B = 0x10, EVEX_V2 = 0x08, EVEX_AAA = 0x07 };
+
+/* 62, behind the byte itself. Returns the bytes read, 0 when invalid (SDM 2, 2.7). */
+static unsigned evex_prefix(const uint8_t *p, unsigned code, struct x86_insn *out,
+                            struct prefix_state *s)
+{
+    static const uint8_t maps = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6;
+    if (out->prefixes & BEFORE_VEX)
+        return 0;
+    out->map = p[0] & 7;
+    if ((p[0] & 8) || !(maps >> out->map & 1) || !(p[1] & 4))
+        return 0;
+    s->r = ~p[0] >> 4 & 8;
+    s->x = ~p[0] >> 3 & 8;
+    s->b = ~p[0] >> 2 & 8;
+    s->r2 = ~p[0] & 16;
+    s->v2 = (~p[2] & 8u) << 1;
+    s->w = p[1] >> 7;
+    s->vvvv = ~p[1] >> 3 & 15;
+    if (code != X86_CODE64)
+        s->b = s->r2 = 0;
+    s->l = p[2] >> 5 & 3;
+    s->pp = vex_pp[p[1] & 3];
+    s->table = TABLE_EVEX + out->map;
+    out->prefixes |= X86_PREFIX_EVEX;
+    out->rex = (uint8_t)(0x40 | s->w << 3 | s->r >> 1 | s->x >> 2 | s->b >> 3);
+    out->evex = p[2];
+    return 3;
 }
 
 /* ---- ModRM, SIB and displacement ---- */
@@ -253,10 +292,39 @@ static inline const struct match *find_match(const struct opcode *o, unsigned ke
     return NULL;
 }
 
-/* Gathers: the index is a vector register, and no two of the three registers are the same. */
-static bool is_valid_gather(const struct x86_insn *out)
+/* Gathers: the index is a vector register, and no two of the registers are the same. */
+static bool is_valid_gather(const struct match *m, const struct x86_insn *out)
 {
-    return out->reg != out->index && out->reg != out->vvvv && out->index != out->vvvv;
+    if (out->prefixes & X86_PREFIX_VEX)
+        return out->reg != out->index && out->reg != out->vvvv && out->index != out->vvvv;
+    return (out->evex & EVEX_AAA) && ((m->flags & MATCH_STORE) || out->reg != out->index);
+}
+
+/* Whether the destination is none of the sources; tiles must all differ. */
+static bool is_distinct(const struct match *m, const struct x86_insn *out)
+{
+    if (out->reg == out->vvvv || (!out->is_mem && out->reg == out->rm))
+        return false;
+    return !(m->flags & MATCH_TE) || out->vvvv != out->rm;
+}
+
+/* EVEX's masks, broadcasts and rounding, where the form does not have them (SDM 2, 2.7.11). */
+static bool is_valid_evex(const struct match *m, const struct prefix_state *s,
+                          const struct x86_insn *out)
+{
+    unsigned broadcasts = MATCH_BCAST2 | MATCH_BCAST4 | MATCH_BCAST8;
+    if (s->rounding ? !(m->flags & MATCH_SAE) : s->l == 3)
+        return false;
+    if ((out->evex & EVEX_B) && out->is_mem && !(m->flags & broadcasts))
+        return false;
+    if ((out->evex & EVEX_AAA) && !(m->flags & MATCH_MERGE))
+        return false;
+    if ((out->evex & EVEX_Z) && (!(out->evex & EVEX_AAA) || !(m->flags & MATCH_ZERO) ||
+                                 ((m->flags & MATCH_STORE) && out->is_mem)))
+        return false;
+    if ((s->r2 && (m->flags & MATCH_REG_16)) || (s->v2 && !out->mode64))
+        return false;
+    return (m->flags & (MATCH_VVVV | MATCH_VSIB)) || s->v2 == 0;
 }
 
 /* What the tables can't say with a mask. */
@@ -269,15 +337,22 @@ static bool is_valid(const struct match *m, const struct prefix_state *s,
         return false; /* CR9 to CR15 */
     if ((m->flags & MATCH_DR) && s->r)
         return false;
-    if ((m->flags & MATCH_K) && (s->r || ((m->flags & MATCH_VVVV) && out->vvvv > 7)))
+    if ((m->flags & MATCH_K) && s->r)
+        return false;
+    if ((m->flags & MATCH_K) && (m->flags & MATCH_VVVV) && out->vvvv > 7 &&
+        (out->prefixes & X86_PREFIX_VEX))
         return false;
     if ((m->flags & MATCH_TE) && s->b)
         return false;
     if ((m->flags & (MATCH_SIB | MATCH_VSIB)) && ((out->modrm & 7) != 4 || out->addrsize == 2))
         return false;
-    if (!(out->prefixes & X86_PREFIX_VEX))
+    if (!(out->prefixes & (X86_PREFIX_VEX | X86_PREFIX_EVEX)))
         return true;
-    if ((m->flags & MATCH_VSIB) && !is_valid_gather(out))
+    if ((m->flags & MATCH_DISTINCT) && !is_distinct(m, out))
+        return false;
+    if ((m->flags & MATCH_VSIB) && !is_valid_gather(m, out))
+        return false;
+    if ((out->prefixes & X86_PREFIX_EVEX) && !is_valid_evex(m, s, out))
         return false;
     return (m->flags & MATCH_VVVV) || s->vvvv == 0;
 }
@@ -292,6 +367,37 @@ static inline void registers(const struct match *m, const struct prefix_state *s
     else
         out->reg = (uint8_t)((out->modrm >> 3 & 7) | (m->flags & MATCH_REG8 ? 0 : s->r));
     out->rm = (uint8_t)((out->modrm & 7) | (m->flags & MATCH_RM8 ? 0 : s->b));
+}
+
+/* disp8 counts in units of the memory operand's size, of the element's when it is broadcast (SDM 2,
+ * 2.7.5). */
+static unsigned disp8_shift(const struct match *m, const struct x86_insn *out)
+{
+    if (out->evex & EVEX_B)
+        return m->flags & MATCH_BCAST8 ? 3 : m->flags & MATCH_BCAST4 ? 2 : 1;
+    if (m->n8 == N8_Y)
+        return out->mode64 && (out->rex & 8) ? 3 : 2;
+    if (m->n8 < N8_VL)
+        return m->n8;
+    return (unsigned)__builtin_ctz(out->vl) - (m->n8 - N8_VL);
+}
+
+/* What EVEX adds to the operands: registers 16 to 31, the length, disp8's factor. */
+static void evex_operands(const struct match *m, const struct prefix_state *s, struct x86_insn *out)
+{
+    out->vl = (uint8_t)(m->flags & MATCH_SCALAR || s->l == 3 ? 16 : 16 << s->l);
+    if (s->rounding && !(m->flags & MATCH_SCALAR))
+        out->vl = 64;
+    out->vvvv = (uint8_t)((s->vvvv & (out->mode64 ? 15 : 7)) |
+                          (out->mode64 && (m->flags & MATCH_VVVV) ? s->v2 : 0));
+    if (m->flags & MATCH_REG_V)
+        out->reg |= (uint8_t)s->r2;
+    if ((m->flags & MATCH_RM_V) && out->mode64)
+        out->rm |= (uint8_t)(s->x << 1);
+    if ((m->flags & MATCH_VSIB) && out->mode64)
+        out->index |= (uint8_t)s->v2;
+    if (out->is_mem && out->modrm >> 6 == 1)
+        out->disp = (int64_t)((uint64_t)out->disp << disp8_shift(m, out));
 }
 
 /* Prefixes, escapes and VEX: everything before the opcode. Returns where the opcode is, or NULL
@@ -339,6 +445,13 @@ static const uint8_t *prefixes(const uint8_t *p, unsigned code, struct x86_insn 
             return NULL;
         }
         p += 1 + n;
+    } else if (*p == 0x62 && (code == X86_CODE64 || p[1] >= 0xc0)) {
+        unsigned n = evex_prefix(p + 1, code, out, s);
+        if (n == 0) {
+            *end = p + 4;
+            return NULL;
+        }
+        p += 1 + n;
     }
     return p;
 }
@@ -356,13 +469,15 @@ static bool decode(const uint8_t *bytes, unsigned code, struct x86_insn *out)
     }
     out->opcode = *p++;
     const struct opcode *o = &decode_opcodes[s.table][out->opcode];
-    unsigned key = s.pp | s.w << 10 | s.l << KEY_L_SHIFT | s.key | s.b << 10;
+    unsigned key = s.pp | s.w << 10 | s.b << 10;
     key |= code == X86_CODE64 ? KEY_MODE64 : 0;
     if (o->flags & OPCODE_MODRM) {
         out->modrm = *p++;
         key |= (out->modrm & 7u) << KEY_RM_SHIFT | (out->modrm >> 3 & 7u) << KEY_REG_SHIFT |
                (out->modrm >= 0xc0 ? KEY_MOD3 : 0);
     }
+    s.rounding = (out->evex & EVEX_B) && (key & KEY_MOD3);
+    key |= (s.rounding ? 2 : s.l) << KEY_L_SHIFT;
     const struct match *m = find_match(o, key);
     if (unlikely(!m)) {
         out->len = (uint8_t)(p - bytes);
@@ -374,6 +489,8 @@ static bool decode(const uint8_t *bytes, unsigned code, struct x86_insn *out)
     if ((m->flags & MATCH_VSIB) && out->index == X86_NO_REG)
         out->index = X86_RSP; /* 4 is a register like others here */
     registers(m, &s, out);
+    if (out->prefixes & X86_PREFIX_EVEX)
+        evex_operands(m, &s, out);
     out->opsize =
         m->size == SIZE_VL
             ? (out->vl ? out->vl : 16)

@@ -24,9 +24,6 @@ enum {
     KEY_L_SHIFT = 11,
     KEY_L = 3u << KEY_L_SHIFT, /* 0: 128 or scalar, 1: 256, 2: 512 */
     KEY_REX_B = 1u << 13,
-    KEY_EVEX_B = 1u << 14,
-    KEY_MASKED = 1u << 15, /* EVEX.aaa is not 0 */
-    KEY_ZEROING = 1u << 16,
 };
 enum { PP_NONE, PP_66, PP_F3, PP_F2 };
 
@@ -65,23 +62,31 @@ enum imm_kind {
 
 enum match_flags {
     MATCH_LOCK = 1u << 0,
-    MATCH_OPREG = 1u << 1,   /* the register is in the opcode */
-    MATCH_SEGREG = 1u << 2,  /* the segment is in the opcode */
-    MATCH_REG8 = 1u << 3,    /* ModRM.reg has three bits: REX.R is ignored */
-    MATCH_RM8 = 1u << 4,     /* the same for ModRM.rm as a register */
-    MATCH_VVVV = 1u << 5,    /* VEX.vvvv is an operand; otherwise it must be 1111b */
-    MATCH_ANY_MOD = 1u << 6, /* mod is ignored: always a register (MOV CR, MOV DR) */
-    MATCH_CR = 1u << 7,      /* reg is a control register: 0, 2, 3, 4 or 8 */
-    MATCH_DR = 1u << 8,      /* reg is a debug register: 0 to 7 */
-    MATCH_VSIB = 1u << 9,    /* the index is a vector register */
-    MATCH_SIB = 1u << 10,    /* the address has a SIB byte (AMX) */
-    MATCH_ER = 1u << 11,     /* EVEX.b with registers means rounding: L is a rounding mode */
-    MATCH_SAE = 1u << 12,    /* EVEX.b with registers means: suppress all exceptions */
-    MATCH_BCAST4 = 1u << 13, /* EVEX.b with memory broadcasts 4-byte elements */
-    MATCH_BCAST8 = 1u << 14, /* 8-byte elements */
-    MATCH_BCAST2 = 1u << 15, /* 2-byte elements */
-    MATCH_K = 1u << 16,      /* reg and vvvv are mask registers or tiles: 0 to 7 */
-    MATCH_TE = 1u << 17,     /* rm is a tile: 0 to 7 */
+    MATCH_OPREG = 1u << 1,     /* the register is in the opcode */
+    MATCH_SEGREG = 1u << 2,    /* the segment is in the opcode */
+    MATCH_REG8 = 1u << 3,      /* ModRM.reg has three bits: REX.R is ignored */
+    MATCH_RM8 = 1u << 4,       /* the same for ModRM.rm as a register */
+    MATCH_VVVV = 1u << 5,      /* VEX.vvvv is an operand; otherwise it must be 1111b */
+    MATCH_ANY_MOD = 1u << 6,   /* mod is ignored: always a register (MOV CR, MOV DR) */
+    MATCH_CR = 1u << 7,        /* reg is a control register: 0, 2, 3, 4 or 8 */
+    MATCH_DR = 1u << 8,        /* reg is a debug register: 0 to 7 */
+    MATCH_VSIB = 1u << 9,      /* the index is a vector register */
+    MATCH_SIB = 1u << 10,      /* the address has a SIB byte (AMX) */
+    MATCH_ER = 1u << 11,       /* EVEX.b with registers means rounding: L is a rounding mode */
+    MATCH_SAE = 1u << 12,      /* EVEX.b with registers means: suppress all exceptions */
+    MATCH_BCAST4 = 1u << 13,   /* EVEX.b with memory broadcasts 4-byte elements */
+    MATCH_BCAST8 = 1u << 14,   /* 8-byte elements */
+    MATCH_BCAST2 = 1u << 15,   /* 2-byte elements */
+    MATCH_K = 1u << 16,        /* reg and vvvv are mask registers or tiles: 0 to 7 */
+    MATCH_TE = 1u << 17,       /* rm is a tile: 0 to 7 */
+    MATCH_REG_V = 1u << 18,    /* EVEX: reg is a vector register, one of 32 */
+    MATCH_RM_V = 1u << 19,     /* EVEX: rm is, when it is a register */
+    MATCH_MERGE = 1u << 20,    /* EVEX.aaa may select a mask */
+    MATCH_ZERO = 1u << 21,     /* EVEX.z may be set */
+    MATCH_STORE = 1u << 22,    /* rm is the destination */
+    MATCH_SCALAR = 1u << 23,   /* the length is ignored */
+    MATCH_REG_16 = 1u << 24,   /* EVEX: reg is not one of 32; R' must not say so */
+    MATCH_DISTINCT = 1u << 25, /* the destination is none of the sources */
 };
 
 struct match {
@@ -94,7 +99,7 @@ struct match {
     uint8_t pad[3];
 };
 /* disp8's factor follows the vector length: full, half, quarter, eighth of it. */
-enum { N8_VL = 0x80, N8_HALF, N8_QUARTER, N8_EIGHTH };
+enum { N8_VL = 0x80, N8_HALF, N8_QUARTER, N8_EIGHTH, N8_Y, N8_UNKNOWN };
 
 enum { OPCODE_MODRM = 1u << 0, OPCODE_SPLIT = 1u << 1 };
 

@@ -114,6 +114,7 @@ enum x86_form_flags {
     X86_FORM_EVEX = 1u << 16,
     X86_FORM_VVVV = 1u << 17,     /* VEX.vvvv is an operand */
     X86_FORM_MODELLED = 1u << 18, /* the model has the feature; without it: #UD */
+    X86_FORM_BCAST_SHIFT = 20,     /* two bits: log2 of the bytes EVEX.b broadcasts; 0: none */
     X86_FORM_BRANCH = 1u << 19,   /* ends a basic block: RIP is not the next instruction's after */
 };
 
@@ -131,9 +132,8 @@ struct x86_form {
 extern const struct x86_form x86_forms[];
 extern const unsigned x86_form_count;
 
-/* The semantic functions, by form; NULL where the model lacks the feature (or, while the house is
- * being built, where nobody has written it yet). In an object of its own, so that what only decodes
- * does not link the semantics. */
+/* The semantic functions, by form; NULL where the model lacks the feature. In an object of its own,
+ * so that what only decodes does not link the semantics. */
 extern const struct sem *const x86_form_sem[];
 
 /* What a feature is called, and whether the model has it. */

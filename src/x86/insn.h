@@ -46,6 +46,7 @@ struct x86_insn {
     uint8_t scale;       /* 0 to 3 */
     uint8_t vvvv;        /* VEX.vvvv, as a register number */
     uint8_t vl;          /* VEX.L: vector length 16, 32 or 64 bytes; 0 without VEX */
+    uint8_t evex;        /* EVEX's last byte: z, L'L, b, V', aaa (SDM 2, 2.7.1); 0 without EVEX */
     int64_t disp;        /* sign-extended; moffs: the 64-bit offset */
     int64_t imm;  /* sign-extended from its encoded size, or zero-extended where the form says so */
     int64_t imm2; /* ENTER's level, a far pointer's selector */

@@ -9,10 +9,20 @@ static unsigned vector_length(const struct x86_insn *insn)
     return insn->vl ? insn->vl : 16;
 }
 
+/* EVEX.b: one element is read, and repeated. */
+static unsigned broadcast_size(const struct x86_insn *insn, unsigned kind)
+{
+    unsigned log2 = x86_form(insn)->flags >> X86_FORM_BCAST_SHIFT & 3;
+    return kind == OPK_W && insn->is_mem && (insn->evex & 0x10) && log2 ? 1u << log2 : 0;
+}
+
 unsigned x86_operand_size(const struct x86_insn *insn, unsigned i)
 {
     const struct x86_operand *o = &x86_form(insn)->operand[i];
     unsigned w = insn->rex & 8, size = insn->opsize;
+    unsigned broadcast = broadcast_size(insn, o->kind);
+    if (broadcast)
+        return broadcast;
     switch (o->type) {
     case OPT_B: return 1;
     case OPT_W: return 2;

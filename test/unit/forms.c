@@ -59,9 +59,10 @@ static bool reaches(unsigned table, unsigned opcode, const struct match *m, unsi
             rm = 4;
             bytes[n + 1] = 0x08; /* index 1; the registers of a gather differ */
         }
+        rm |= m->flags & MATCH_DISTINCT ? 1 : 0;
         bytes[n++] = (uint8_t)(mod | (key >> KEY_REG_SHIFT & 7) << 3 | rm);
-        if ((m->flags & MATCH_VSIB) && table > TABLE_VEX)
-            bytes[2] = (uint8_t)((bytes[2] & ~0x78) | 0x68); /* vvvv 2, reg 0, index 1 */
+        if (m->flags & (MATCH_VSIB | MATCH_DISTINCT))
+            bytes[2] = (uint8_t)((bytes[2] & ~0x78) | 0x68); /* vvvv 2, reg 0, index or rm 1 */
     }
     return x86_decode(bytes, sizeof bytes, code, &insn) == X86_DECODED && insn.form == m->form;
 }

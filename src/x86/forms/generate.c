@@ -179,7 +179,7 @@ static void write_sems(const struct rows *rows)
     printf(BANNER "#include \"x86/forms.h\"\n\n");
     for (unsigned i = 0; i < rows->count; i++)
         if (*rows->row[i].sem && is_first_of_sem(rows, i))
-            printf("extern const struct sem %s_sem __attribute__((weak));\n", rows->row[i].sem);
+            printf("extern const struct sem %s_sem;\n", rows->row[i].sem);
     printf("\nconst struct sem *const x86_form_sem[] = {\n");
     for (unsigned i = 0; i < rows->count; i++)
         if (*rows->row[i].sem)

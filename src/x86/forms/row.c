@@ -150,6 +150,7 @@ static void parse_vex(struct row *r, char *word)
         for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++)
             if (strcmp(part, parts[i].name) == 0) {
                 need(r, parts[i].a, parts[i].b);
+                r->match_flags |= strcmp(part, "LIG") == 0 ? MATCH_SCALAR : 0;
                 known = true;
             }
         for (unsigned i = 0; i < sizeof maps / sizeof *maps; i++)
@@ -266,6 +267,16 @@ static unsigned size_by_name(const char *name)
     fail("no operand size is called '%s'", name);
 }
 
+/* disp8's factor, as log2, where it is not the memory operand's size. */
+static unsigned factor_by_name(const char *name)
+{
+    static const char letters[] = "bwdq";
+    const char *at = strchr(letters, *name);
+    if (!at || name[1])
+        fail("no factor is called '%s'", name);
+    return (unsigned)(at - letters);
+}
+
 static void parse_flags(struct row *r, char *text)
 {
     static const struct named words[] = {
@@ -281,6 +292,9 @@ static void parse_flags(struct row *r, char *text)
         {"branch", X86_FORM_BRANCH},
         {"sib", 0, MATCH_SIB},
         {"er", 0, MATCH_ER | MATCH_SAE},
+        {"k", 0, MATCH_MERGE},
+        {"distinct", 0, MATCH_DISTINCT},
+        {"kz", 0, MATCH_MERGE | MATCH_ZERO},
         {"sae", 0, MATCH_SAE},
         {"b16", 0, MATCH_BCAST2},
         {"b32", 0, MATCH_BCAST4},
@@ -289,6 +303,7 @@ static void parse_flags(struct row *r, char *text)
     char *save = NULL;
     r->size = SIZE_KINDS;
     r->cc = 0;
+    r->n8 = N8_UNKNOWN;
     for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
         bool known = false;
         for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
@@ -299,7 +314,9 @@ static void parse_flags(struct row *r, char *text)
             }
         if (known)
             continue;
-        if (strncmp(word, "size=", 5) == 0)
+        if (strncmp(word, "n8", 2) == 0)
+            r->n8 = factor_by_name(word + 2);
+        else if (strncmp(word, "size=", 5) == 0)
             r->size = size_by_name(word + 5);
         else if (strncmp(word, "cc=", 3) == 0)
             r->cc = (unsigned)atoi(word + 3);
@@ -447,12 +464,31 @@ static unsigned disp8_factor(const struct row *r)
         if (!is_rm_kind(r->operand[i].kind))
             continue;
         if (r->operand[i].type == OPT_Y)
-            return (r->value & KEY_W) ? 3 : 2;
+            return N8_Y;
         for (unsigned j = 0; j < sizeof by_type / sizeof *by_type; j++)
             if (by_type[j].a == r->operand[i].type)
                 return by_type[j].b;
     }
     return 0;
+}
+
+static void derive_evex(struct row *r)
+{
+    if (r->n8 == N8_UNKNOWN)
+        r->n8 = disp8_factor(r);
+    for (unsigned i = 0; i < MAX_OPERANDS; i++) {
+        unsigned kind = r->operand[i].kind;
+        r->match_flags |= kind == OPK_V ? MATCH_REG_V : 0;
+        r->match_flags |= kind == OPK_G || kind == OPK_KG ? MATCH_REG_16 : 0;
+        r->match_flags |= kind == OPK_W || kind == OPK_U ? MATCH_RM_V : 0;
+    }
+    if (r->flags & X86_FORM_STORE)
+        r->match_flags |= MATCH_STORE;
+    unsigned broadcast = r->match_flags & MATCH_BCAST8   ? 3
+                         : r->match_flags & MATCH_BCAST4 ? 2
+                         : r->match_flags & MATCH_BCAST2 ? 1
+                                                         : 0;
+    r->flags |= broadcast << X86_FORM_BCAST_SHIFT;
 }
 
 static void derive(struct row *r)
@@ -472,7 +508,7 @@ static void derive(struct row *r)
         r->size = size_of(r);
     r->size = with_mode(r, r->size);
     if (r->kind == EVEX)
-        r->n8 = disp8_factor(r);
+        derive_evex(r);
     if (row_features[r->feature].modelled)
         r->flags |= X86_FORM_MODELLED;
 }
