@@ -1,0 +1,91 @@
+/*
+ * Checks of page translation that all paging modes share. A guest defines the few functions below
+ * for its mode and then includes nothing else of ours but its run header.
+ *
+ * The page under test is at TEST_LINEAR, alone in its page table; the next one is free too.
+ */
+#ifndef GUEST_PAGING_H
+#define GUEST_PAGING_H
+
+#include "guest.h"
+
+#define TEST_LINEAR 0x40000000ul
+
+enum {
+    P = 1 << 0,
+    W = 1 << 1,
+    U = 1 << 2,
+    A = 1 << 5,
+    D = 1 << 6,
+    LARGE = 1 << 7,
+    G = 1 << 8,
+    /* Bits of the error code. */
+    E_P = 1,
+    E_W = 2,
+    E_U = 4,
+    E_RSVD = 8,
+    E_I = 16,
+    E_PK = 32,
+};
+#define NX (1ull << 63)
+
+enum kind { READ, WRITE, EXECUTE, UPDATE };
+
+struct outcome {
+    uint32_t vector, error;
+    uint64_t address; /* CR2, after #PF */
+};
+
+/* One access at a level (0 or 3) to four bytes; the page table may have been changed before. */
+struct outcome touch(unsigned level, enum kind kind, unsigned long at);
+
+/* The page-table entry of TEST_LINEAR or the page behind it, and entries above: level 1 is the page
+ * table's own, counting up. */
+uint64_t get_entry(unsigned level, unsigned long at);
+void set_entry(unsigned level, unsigned long at, uint64_t v);
+
+/* How many levels there are above the page table, and whether entries are of 8 bytes. */
+extern unsigned paging_levels;
+extern bool paging_wide;
+
+/* What TEST_LINEAR maps to: two pages. */
+extern uint8_t test_frame[2][4096];
+
+static inline uint64_t frame_of(unsigned i)
+{
+    return (unsigned long)test_frame[i];
+}
+
+static inline void invlpg(unsigned long at)
+{
+    __asm__ volatile("invlpg (%0)" : : "r"(at) : "memory");
+}
+
+static inline bool outcome_is(struct outcome o, uint32_t vector, uint32_t error,
+                              unsigned long address)
+{
+    return o.vector == vector && (vector != PF || (o.error == error && o.address == address));
+}
+#define CHECK_TOUCHED(level, kind, at) CHECK_EQ(touch(level, kind, at).vector, DONE)
+#define CHECK_FAULTS(level, kind, at, code)                                                        \
+    do {                                                                                           \
+        struct outcome o_ = touch(level, kind, at);                                                \
+        CHECK_EQ(o_.vector, PF);                                                                   \
+        CHECK_EQ(o_.error, code);                                                                  \
+        CHECK_EQ(o_.address, at);                                                                  \
+    } while (0)
+
+/* The shared checks, for the guests' tables. */
+void accessed_and_dirty(void);
+void not_present(void);
+void user_and_supervisor(void);
+void read_only(void);
+void rights_combine_over_levels(void);
+void straddles(void);
+void stale_entries_go_with_invlpg(void);
+void large_pages(void);
+void execute_disable(void);
+void reserved_bits(void);
+void fetches_across_pages(void);
+
+#endif
