@@ -75,6 +75,7 @@ static const struct {
     {"flush_l1d", X86_WORD_7_EDX, 28},
     {"arch_capabilities", X86_WORD_7_EDX, 29},
     {"ssbd", X86_WORD_7_EDX, 31},
+    {"bhi_ctrl", X86_WORD_7_2_EDX, 4},
     {"xsaveopt", X86_WORD_D_1_EAX, 0},
     {"xsavec", X86_WORD_D_1_EAX, 1},
     {"xgetbv1", X86_WORD_D_1_EAX, 2},
@@ -115,6 +116,7 @@ bool x86_model_has(const struct x86_model *m, const char *feature)
      B(18) | B(19) | B(20) | B(23) | B(24) | B(29))
 #define LEVEL_2_7_ECX        (B(2) | B(3) | B(22))
 #define LEVEL_2_7_EDX        (B(4) | B(10) | B(26) | B(27) | B(28) | B(29) | B(31))
+#define LEVEL_2_7_2_EDX      B(4) /* BHI_DIS_S: else Linux clears branch history in a loop */
 #define LEVEL_2_D_1_EAX      (B(0) | B(1) | B(2) | B(3))
 #define LEVEL_2_80000001_EDX (B(11) | B(20) | B(26) | B(27) | B(29))
 #define LEVEL_2_80000001_ECX (B(0) | B(5) | B(8))
@@ -151,6 +153,7 @@ static const struct x86_model models[] = {
                 [X86_WORD_7_EBX] = LEVEL_2_7_EBX,
                 [X86_WORD_7_ECX] = LEVEL_2_7_ECX,
                 [X86_WORD_7_EDX] = LEVEL_2_7_EDX,
+                [X86_WORD_7_2_EDX] = LEVEL_2_7_2_EDX,
                 [X86_WORD_D_1_EAX] = LEVEL_2_D_1_EAX,
                 [X86_WORD_80000001_EDX] = LEVEL_2_80000001_EDX,
                 [X86_WORD_80000001_ECX] = LEVEL_2_80000001_ECX,
@@ -261,8 +264,12 @@ static void leaf_caches(const struct x86_cpu *c, uint32_t subleaf, uint32_t out[
 
 static void leaf_extended_features(const struct x86_cpu *c, uint32_t subleaf, uint32_t out[4])
 {
+    enum { LAST = 2 };
+    if (subleaf == 2)
+        out[EDX] = c->model->features[X86_WORD_7_2_EDX];
     if (subleaf != 0)
         return;
+    out[EAX] = LAST;
     out[EBX] = c->model->features[X86_WORD_7_EBX];
     out[ECX] = c->model->features[X86_WORD_7_ECX];
     out[EDX] = c->model->features[X86_WORD_7_EDX];

@@ -16,6 +16,7 @@ enum x86_feature_word {
     X86_WORD_7_EBX,
     X86_WORD_7_ECX,
     X86_WORD_7_EDX,
+    X86_WORD_7_2_EDX,
     X86_WORD_D_1_EAX,
     X86_WORD_80000001_EDX,
     X86_WORD_80000001_ECX,

@@ -11,13 +11,16 @@ enum kind {
     CANONICAL, /* a canonical linear address */
 };
 
+/* IBRS, STIBP, SSBD, BHI_DIS_S: there is no speculation for them to change. */
+#define SPEC_CTRL_BITS (BIT(0) | BIT(1) | BIT(2) | BIT(10))
+
 static const struct {
     uint32_t msr;
     uint32_t offset; /* in struct x86_state */
     enum kind kind;
     uint64_t allowed;
 } plain[] = {
-    {MSR_SPEC_CTRL, offsetof(struct x86_state, spec_ctrl), BITS, 7}, /* IBRS, STIBP, SSBD */
+    {MSR_SPEC_CTRL, offsetof(struct x86_state, spec_ctrl), BITS, SPEC_CTRL_BITS},
     {MSR_SYSENTER_CS, offsetof(struct x86_state, sysenter_cs), BITS, UINT32_MAX},
     {MSR_SYSENTER_ESP, offsetof(struct x86_state, sysenter_esp), CANONICAL, 0},
     {MSR_SYSENTER_EIP, offsetof(struct x86_state, sysenter_eip), CANONICAL, 0},

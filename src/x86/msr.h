@@ -11,6 +11,7 @@
 #include "base/bits.h"
 
 struct x86_cpu;
+struct x86_state;
 
 enum x86_msr {
     MSR_P5_MC_ADDR = 0x0,
@@ -73,6 +74,11 @@ enum x86_msr {
 #define ARCH_CAP_RFDS_NO            BIT(27)
 #define ARCH_CAP_ITS_NO             BIT(62)
 
+/* The memory-type range registers. */
+#define MTRR_VALID        BIT(11) /* of a mask */
+#define MTRR_FIXED_ENABLE BIT(10) /* of the default type */
+#define MTRR_ENABLE       BIT(11)
+
 /* IA32_MISC_ENABLE. */
 #define MISC_ENABLE_FAST_STRINGS BIT(0)
 #define MISC_ENABLE_NO_BTS       BIT(11)
@@ -84,5 +90,9 @@ enum x86_msr {
  * Privilege is the caller's to check. A write may flush the TLB and change the mode. */
 bool x86_msr_read(struct x86_cpu *c, uint32_t msr, uint64_t *value);
 bool x86_msr_write(struct x86_cpu *c, uint32_t msr, uint64_t value);
+
+/* Sets the memory types as a PC's firmware does: RAM is cached, [hole, 4 GiB) is not; the hole's
+ * size is a power of two. For every processor of a machine that starts without firmware. */
+void x86_firmware_mtrrs(struct x86_state *s, unsigned physical_bits, uint64_t hole);
 
 #endif

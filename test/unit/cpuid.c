@@ -253,7 +253,7 @@ TEST(registers_hold_what_they_can)
         {MSR_TSC_AUX, 0xffffffff, BIT(32)},
         {MSR_SFMASK, 0x47700, BIT(32)},
         {MSR_SYSENTER_CS, 0x10, BIT(32)},
-        {MSR_SPEC_CTRL, 7, 8},
+        {MSR_SPEC_CTRL, 0x407, 8},
         {MSR_MCG_STATUS, 4, 8},
         {MSR_XSS, 0, 1},
         {MSR_DEBUGCTL, 2, 4},
@@ -275,6 +275,21 @@ TEST(registers_hold_what_they_can)
         CHECK(refuses(c, rows[i].msr, rows[i].bad));
     }
     CHECK(holds(c, MSR_STAR, UINT64_MAX));
+    fixture_free(f);
+}
+
+TEST(firmware_leaves_memory_cached)
+{
+    struct fixture *f = with_msrs();
+    x86_firmware_mtrrs(&f->c->s, 40, MEMORY_LOW_TOP);
+    uint64_t v = 0;
+    CHECK(x86_msr_read(f->c, MSR_MTRR_DEF_TYPE, &v));
+    CHECK_EQ(v, 0xc06);
+    CHECK(holds(f->c, MSR_MTRR_PHYSBASE0, f->c->s.mtrr_base[0]));
+    CHECK(holds(f->c, MSR_MTRR_PHYSBASE0 + 1, f->c->s.mtrr_mask[0]));
+    CHECK_EQ(f->c->s.mtrr_mask[0], 0xffc0000800);
+    CHECK(x86_msr_read(f->c, MSR_MTRR_FIX16K_A0000, &v));
+    CHECK_EQ(v, 0);
     fixture_free(f);
 }
 
@@ -352,5 +367,5 @@ TEST(no_number_does_harm)
 TESTS(T(models_are_found_by_name), T(the_default_model_has_level_2), T(names_are_spelled_out),
       T(state_shows_in_features), T(processors_are_cores_of_one_package),
       T(xsave_areas_have_their_size), T(any_leaf_has_an_answer), T(registers_hold_what_they_can),
-      T(efer_keeps_its_rules), T(constants_and_commands), T(the_machine_answers_for_its_own),
-      T(no_number_does_harm))
+      T(firmware_leaves_memory_cached), T(efer_keeps_its_rules), T(constants_and_commands),
+      T(the_machine_answers_for_its_own), T(no_number_does_harm))
