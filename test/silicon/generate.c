@@ -1,0 +1,267 @@
+#include "generate.h"
+
+#include <string.h>
+
+#include "encode.h"
+#include "shape.h"
+#include "values.h"
+
+/* ---- the memory operand ---- */
+
+static bool is_memory_kind(unsigned kind)
+{
+    switch (kind) {
+    case OPK_E:
+    case OPK_M:
+    case OPK_O:
+    case OPK_Q:
+    case OPK_W:
+    case OPK_X:
+    case OPK_Y: return true;
+    default: return false;
+    }
+}
+
+static unsigned operand_size(const struct silicon_case *c)
+{
+    unsigned size = 0;
+    const struct x86_form *f = &x86_forms[c->form];
+    for (unsigned i = 0; i < ARRAY_LEN(f->operand); i++) {
+        if (!is_memory_kind(f->operand[i].kind))
+            continue;
+        unsigned n = f->operand[i].type == OPT_XS ? 576 : x86_operand_size(&c->insn, i);
+        size = n > size ? n : size;
+    }
+    return size ? size : 8;
+}
+
+static uint64_t segment_base(const struct silicon_case *c)
+{
+    bool wide = c->code == X86_CODE64;
+    switch (c->insn.segment) {
+    case X86_FS: return wide ? CASE_FS64_BASE : CASE_FS32_BASE;
+    case X86_GS: return wide ? CASE_GS64_BASE : CASE_GS32_BASE;
+    default: return 0;
+    }
+}
+
+static uint64_t address_mask(const struct silicon_case *c)
+{
+    return c->insn.addrsize == 8 ? UINT64_MAX : bits_mask(c->insn.addrsize * 8u);
+}
+
+/* Sets a register that takes part in an address; what the address size cuts off is random. */
+static void set_address_register(struct rng *r, struct silicon_case *c, unsigned reg, uint64_t v)
+{
+    uint64_t mask = address_mask(c);
+    uint64_t above = rng_one_in(r, 2) ? rng_next(r) : 0;
+    c->before.gpr[reg] = (v & mask) | (above & ~mask);
+    if (c->code != X86_CODE64)
+        c->before.gpr[reg] = (uint32_t)c->before.gpr[reg];
+}
+
+static void patch_code(struct silicon_case *c, unsigned at, uint64_t v, unsigned size)
+{
+    memcpy(c->bytes + at, &v, size);
+    x86_decode(c->bytes, c->len, c->code, &c->insn);
+}
+
+/* Makes the operand's offset what it should be, by its registers or else its displacement. */
+static void aim(struct rng *r, struct silicon_case *c, uint64_t offset, unsigned disp_at,
+                unsigned disp_size)
+{
+    const struct x86_insn *i = &c->insn;
+    uint64_t rest = offset - (uint64_t)i->disp;
+    if (x86_forms[c->form].operand[0].kind == OPK_O ||
+        x86_forms[c->form].operand[1].kind == OPK_O) {
+        patch_code(c, c->len - i->addrsize, offset, i->addrsize);
+    } else if (i->base == X86_BASE_RIP) {
+        patch_code(c, disp_at, offset - c->before.rip - c->len, disp_size);
+    } else if (i->base == X86_NO_REG && i->index == X86_NO_REG) {
+        patch_code(c, disp_at, offset, disp_size);
+    } else if (i->base == X86_NO_REG) {
+        set_address_register(r, c, i->index, rest >> i->scale);
+    } else if (i->base == i->index) {
+        set_address_register(r, c, i->base, rest / ((1u << i->scale) + 1));
+    } else {
+        uint64_t index = i->index == X86_NO_REG ? 0 : c->before.gpr[i->index] << i->scale;
+        set_address_register(r, c, i->base, rest - index);
+    }
+}
+
+/* The linear address that came of it. */
+static uint64_t effective_address(const struct silicon_case *c)
+{
+    const struct x86_insn *i = &c->insn;
+    uint64_t a = (uint64_t)i->disp;
+    if (i->base == X86_BASE_RIP)
+        a += c->before.rip + c->len;
+    else if (i->base != X86_NO_REG)
+        a += c->before.gpr[i->base];
+    if (i->index != X86_NO_REG)
+        a += c->before.gpr[i->index] << i->scale;
+    a = (a & address_mask(c)) + segment_base(c);
+    return c->code == X86_CODE64 ? a : (uint32_t)a;
+}
+
+/* ---- data ---- */
+
+static void add_patch(struct silicon_case *c, uint64_t lin, const uint8_t *bytes, unsigned size)
+{
+    uint64_t at = lin - CASE_DATA;
+    if (c->patches == CASE_PATCHES || at >= CASE_WRITABLE)
+        return;
+    struct case_patch *p = &c->patch[c->patches++];
+    p->at = (uint16_t)at;
+    p->size = (uint16_t)(size < CASE_WRITABLE - at ? size : CASE_WRITABLE - at);
+    memcpy(p->bytes, bytes, p->size);
+}
+
+static void random_bytes(struct rng *r, uint8_t *to, unsigned size)
+{
+    for (unsigned i = 0; i < size; i += 16) {
+        uint8_t lane[16];
+        value_lane(r, lane);
+        memcpy(to + i, lane, size - i < 16 ? size - i : 16);
+    }
+}
+
+static void patch_operand(struct rng *r, struct silicon_case *c)
+{
+    uint8_t bytes[CASE_PATCH];
+    unsigned size = c->operand_size < CASE_PATCH ? c->operand_size : CASE_PATCH;
+    random_bytes(r, bytes, size);
+    add_patch(c, c->operand, bytes, shape_operand(r, c, bytes, size));
+}
+
+/* What RET and POP find: code addresses, half of the time. */
+static void patch_stack(struct rng *r, struct silicon_case *c)
+{
+    uint8_t bytes[32];
+    random_bytes(r, bytes, sizeof bytes);
+    unsigned slot = c->code == X86_CODE64 ? 8 : 4;
+    for (unsigned i = 0; i < sizeof bytes; i += slot) {
+        uint64_t v = rng_one_in(r, 2) ? value_code_pointer(r) : value_gpr(r);
+        memcpy(bytes + i, &v, slot);
+    }
+    add_patch(c, c->before.gpr[X86_RSP], bytes, sizeof bytes);
+}
+
+static void patch_string(struct rng *r, struct silicon_case *c, unsigned reg)
+{
+    uint8_t bytes[64];
+    random_bytes(r, bytes, sizeof bytes);
+    if (rng_one_in(r, 2))
+        memset(bytes, bytes[0], sizeof bytes); /* so that comparisons go on for a while */
+    add_patch(c, c->before.gpr[reg] & address_mask(c), bytes, sizeof bytes);
+}
+
+/* ---- registers ---- */
+
+static uint64_t random_rsp(struct rng *r, unsigned code)
+{
+    if (rng_one_in(r, 12))
+        return value_address(r, 8, code);
+    uint64_t at = CASE_DATA + 0x400 + rng_below(r, 0x180) * 16;
+    return rng_one_in(r, 6) ? at + rng_below(r, 16) : at;
+}
+
+static uint64_t random_rip(struct rng *r, unsigned len)
+{
+    switch (rng_below(r, 40)) {
+    case 0: return CASE_CODE + CASE_PAGE - rng_below(r, len + 1);
+    case 1: return CASE_CODE + CASE_CODE_SIZE - len + rng_below(r, len);
+    case 2: return CASE_CODE + CASE_CODE_SIZE - len;
+    default: return CASE_CODE + 0x400 + rng_below(r, 0x400);
+    }
+}
+
+static uint64_t random_rflags(struct rng *r)
+{
+    uint64_t f = FLAG_1 | FLAG_IF | (rng_next(r) & FLAGS_STATUS);
+    f |= rng_one_in(r, 4) ? FLAG_DF : 0;
+    f |= rng_one_in(r, 10) ? FLAG_AC : 0;
+    return rng_one_in(r, 16) ? f | FLAG_TF : f;
+}
+
+static void random_registers(struct rng *r, struct silicon_case *c)
+{
+    struct case_regs *s = &c->before;
+    bool wide = c->code == X86_CODE64;
+    for (unsigned i = 0; i < 16; i++)
+        s->gpr[i] = wide ? value_gpr(r) : i < 8 ? (uint32_t)value_gpr(r) : 0;
+    s->gpr[X86_RSP] = random_rsp(r, c->code);
+    s->rip = random_rip(r, c->len);
+    s->rflags = random_rflags(r);
+    value_fx(r, s->fx);
+}
+
+/* ---- branches ---- */
+
+/* A target behind, before or far from the instruction; never inside of it, where its own bytes
+ * would be code. */
+static bool fix_branch(struct rng *r, struct silicon_case *c)
+{
+    const struct x86_form *f = &x86_forms[c->form];
+    if (f->operand[0].kind != OPK_J)
+        return true;
+    unsigned size = f->operand[0].type == OPT_B ? 1 : c->insn.opsize == 2 ? 2 : 4;
+    if (size == 4 && rng_below(r, 8))
+        patch_code(c, c->len - 4, (uint64_t)((int64_t)rng_below(r, 0x1000) - 0x800), 4);
+    return (uint64_t)(c->insn.imm + c->len) >= c->len;
+}
+
+/* AMD's processors take 66 on a near branch in 64-bit code for a 16-bit RIP, Intel's ignore it (SDM
+ * 2, 2.2.1.7; APM 3, 1.2.7). The model is of Intel's kind. */
+static bool maker_decides(const struct silicon_case *c)
+{
+    unsigned branch = X86_FORM_F64 | X86_FORM_BRANCH;
+    return c->code == X86_CODE64 && (x86_forms[c->form].flags & branch) == branch &&
+           (c->insn.prefixes & X86_PREFIX_OPSIZE);
+}
+
+/* ---- all together ---- */
+
+static void place_operand(struct rng *r, struct silicon_case *c, unsigned disp_at,
+                          unsigned disp_size)
+{
+    if (!c->insn.is_mem)
+        return;
+    c->operand_size = operand_size(c);
+    uint64_t offset = value_address(r, c->operand_size, c->code) - segment_base(c);
+    aim(r, c, offset & address_mask(c), disp_at, disp_size);
+    c->operand = effective_address(c);
+    patch_operand(r, c);
+}
+
+bool case_generate(struct silicon_case *c, unsigned form, unsigned code, uint64_t seed)
+{
+    struct rng rng = {seed}, *r = &rng;
+    unsigned disp_at, disp_size;
+    c->seed = seed;
+    c->form = form;
+    c->code = code;
+    c->patches = 0;
+    c->operand = 0;
+    c->operand_size = 0;
+    do {
+        if (!encode_form(r, c, &disp_at, &disp_size))
+            return false;
+        random_registers(r, c);
+    } while (maker_decides(c) || !fix_branch(r, c));
+    shape_registers(r, c);
+    place_operand(r, c, disp_at, disp_size);
+    if (x86_forms[form].flags & (X86_FORM_REP | X86_FORM_REPCC)) {
+        patch_string(r, c, X86_RSI);
+        patch_string(r, c, X86_RDI);
+    }
+    patch_stack(r, c);
+    return true;
+}
+
+void case_pattern(struct case_pattern *p)
+{
+    struct rng r = {0x5115c011};
+    for (unsigned i = 0; i < sizeof p->bytes; i += 16)
+        value_lane(&r, p->bytes + i);
+}

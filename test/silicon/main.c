@@ -1,0 +1,290 @@
+/*
+ * silicon: the processor underneath as the oracle for the emulating engine. For each form of the
+ * tables, cases are made, run natively and by the engine, and their ends compared.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "compare.h"
+#include "emulated.h"
+#include "generate.h"
+#include "native.h"
+#include "random.h"
+#include "tables.h"
+
+struct options {
+    uint64_t seed;
+    unsigned cases;
+    const char *mnemonic; /* only this one */
+    uint64_t one;         /* only the case of this seed (with `mnemonic`) */
+    bool mode32, mode64, forever;
+    unsigned reports; /* per form */
+    const char *list; /* print instead of running: forms, cases, undefined, left-out */
+};
+
+/* Per form. */
+struct tally {
+    unsigned run, differ, lost;
+};
+
+struct run {
+    struct options options;
+    struct case_pattern pattern;
+    struct native *native;
+    struct emulated *emulated;
+    struct tally *tally;
+    unsigned batch; /* cases gathered so far */
+};
+
+static bool is_run(const struct options *o, unsigned form)
+{
+    const struct x86_form *f = &x86_forms[form];
+    if (!(f->flags & X86_FORM_MODELLED) || left_out(form))
+        return false;
+    return !o->mnemonic || strcmp(o->mnemonic, f->mnemonic) == 0;
+}
+
+static bool in_mode(unsigned form, unsigned code)
+{
+    uint32_t only = code == X86_CODE64 ? X86_FORM_NO64 : X86_FORM_ONLY64;
+    return !(x86_forms[form].flags & only);
+}
+
+/* ---- running ---- */
+
+static void compare_case(struct run *r, unsigned i)
+{
+    const struct silicon_case *c = &native_cases(r->native)[i];
+    struct tally *t = &r->tally[c->form];
+    t->run++;
+    if (native_status(r->native, i) != NATIVE_ENDED) {
+        t->lost++;
+        printf("# the child that ran this case ended with it\n");
+        case_print(c);
+        return;
+    }
+    const struct case_end *host = native_end(r->native, i);
+    struct case_end ours;
+    const uint8_t *data;
+    const char *why;
+    if (!emulated_run(r->emulated, c, &ours, &data, &why)) {
+        t->differ++;
+        printf("# %s; silicon: vector %u\n", why, host->vector);
+        case_print(c);
+    } else if (!case_same(c, host, &ours, data)) {
+        if (t->differ++ < r->options.reports)
+            case_report(c, host, &ours, data);
+    }
+}
+
+static bool flush(struct run *r, struct error *err)
+{
+    if (!r->batch)
+        return true;
+    if (!native_run(r->native, r->batch, err))
+        return false;
+    for (unsigned i = 0; i < r->batch; i++)
+        compare_case(r, i);
+    r->batch = 0;
+    return true;
+}
+
+static bool run_form(struct run *r, unsigned form, unsigned code, uint64_t seed, struct error *err)
+{
+    struct rng rng = {seed ^ (uint64_t)form << 32 ^ (uint64_t)code << 60};
+    for (unsigned i = 0; i < (r->options.one ? 1 : r->options.cases); i++) {
+        struct silicon_case *c = &native_cases(r->native)[r->batch];
+        uint64_t case_seed = r->options.one ? r->options.one : rng_next(&rng);
+        if (!case_generate(c, form, code, case_seed)) {
+            if (i == 0 && !r->options.one) {
+                printf("# no encoding found: %s %s %s\n", x86_forms[form].encoding,
+                       x86_forms[form].mnemonic, x86_forms[form].operands);
+                r->tally[form].differ++;
+            }
+            return true;
+        }
+        if (++r->batch == NATIVE_BATCH && !flush(r, err))
+            return false;
+    }
+    return true;
+}
+
+static bool run_mode(struct run *r, unsigned code, uint64_t seed, struct error *err)
+{
+    for (unsigned form = 0; form < x86_form_count; form++)
+        if (is_run(&r->options, form) && in_mode(form, code) && !run_form(r, form, code, seed, err))
+            return false;
+    return flush(r, err);
+}
+
+static bool run_all(struct run *r, uint64_t seed, struct error *err)
+{
+    return (!r->options.mode64 || run_mode(r, X86_CODE64, seed, err)) &&
+           (!r->options.mode32 || run_mode(r, X86_CODE32, seed, err));
+}
+
+/* ---- telling ---- */
+
+static bool same_mnemonic(unsigned a, unsigned b)
+{
+    return strcmp(x86_forms[a].mnemonic, x86_forms[b].mnemonic) == 0;
+}
+
+static bool is_first(const struct run *r, unsigned form)
+{
+    for (unsigned i = 0; i < form; i++)
+        if (r->tally[i].run && same_mnemonic(i, form))
+            return false;
+    return r->tally[form].run;
+}
+
+/* One line for each mnemonic. */
+static unsigned report(const struct run *r)
+{
+    unsigned groups = 0, failed = 0, number = 0, total = 0;
+    for (unsigned i = 0; i < x86_form_count; i++)
+        groups += is_first(r, i);
+    printf("1..%u\n", groups);
+    for (unsigned i = 0; i < x86_form_count; i++) {
+        struct tally sum = {0};
+        if (!is_first(r, i))
+            continue;
+        for (unsigned j = i; j < x86_form_count; j++) {
+            if (!same_mnemonic(i, j))
+                continue;
+            sum.run += r->tally[j].run;
+            sum.differ += r->tally[j].differ;
+            sum.lost += r->tally[j].lost;
+        }
+        bool ok = !sum.differ && !sum.lost;
+        printf("%s %u %s: %u cases", ok ? "ok" : "not ok", ++number, x86_forms[i].mnemonic,
+               sum.run);
+        if (!ok)
+            printf(", %u differ, %u lost", sum.differ, sum.lost);
+        printf("\n");
+        failed += !ok;
+        total += sum.run;
+    }
+    printf("# %u cases, %u of %u groups differ\n", total, failed, groups);
+    return failed;
+}
+
+static void list_forms(const struct options *o)
+{
+    for (unsigned i = 0; i < x86_form_count; i++) {
+        const struct x86_form *f = &x86_forms[i];
+        const char *why = left_out(i);
+        if (!(f->flags & X86_FORM_MODELLED))
+            continue;
+        if (strcmp(o->list, "cases") != 0)
+            printf("%s | %s | %s | %s\n", f->encoding, f->mnemonic, f->operands,
+                   why ? why : "is run");
+        else if (!why)
+            printf("%s | %s | %s | %u\n", f->encoding, f->mnemonic, f->operands,
+                   o->cases * (unsigned)(in_mode(i, X86_CODE64) + in_mode(i, X86_CODE32)));
+    }
+}
+
+static int list(const struct options *o)
+{
+    if (strcmp(o->list, "undefined") == 0)
+        tables_write_undefined();
+    else if (strcmp(o->list, "left-out") == 0)
+        tables_write_left_out();
+    else
+        list_forms(o);
+    return 0;
+}
+
+/* ---- the command line ---- */
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: silicon [--seed N] [--cases N] [--form MNEMONIC] [--case SEED]\n"
+                    "               [--mode 32|64] [--reports N] [--forever]\n"
+                    "       silicon --list forms|cases|undefined|left-out\n");
+    return 2;
+}
+
+static bool parse(int argc, char **argv, struct options *o)
+{
+    static const struct option names[] = {{"seed", required_argument, NULL, 's'},
+                                          {"cases", required_argument, NULL, 'n'},
+                                          {"form", required_argument, NULL, 'f'},
+                                          {"case", required_argument, NULL, 'c'},
+                                          {"mode", required_argument, NULL, 'm'},
+                                          {"reports", required_argument, NULL, 'r'},
+                                          {"forever", no_argument, NULL, 'e'},
+                                          {"list", required_argument, NULL, 'l'},
+                                          {0}};
+    *o = (struct options){.seed = 1, .cases = 100, .mode32 = true, .mode64 = true, .reports = 2};
+    for (int k; (k = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+        switch (k) {
+        case 's': o->seed = strtoull(optarg, NULL, 0); break;
+        case 'n': o->cases = (unsigned)strtoul(optarg, NULL, 0); break;
+        case 'f': o->mnemonic = optarg; break;
+        case 'c': o->one = strtoull(optarg, NULL, 0); break;
+        case 'm':
+            o->mode32 = strcmp(optarg, "32") == 0;
+            o->mode64 = strcmp(optarg, "64") == 0;
+            break;
+        case 'r': o->reports = (unsigned)strtoul(optarg, NULL, 0); break;
+        case 'e': o->forever = true; break;
+        case 'l': o->list = optarg; break;
+        default: return false;
+        }
+    }
+    return optind == argc && (o->mode32 || o->mode64);
+}
+
+static bool prepare(struct run *r, struct error *err)
+{
+    r->tally = calloc(x86_form_count, sizeof *r->tally);
+    if (!r->tally)
+        return error_set(err, "no memory");
+    case_pattern(&r->pattern);
+    return native_open(&r->native, &r->pattern, err) &&
+           emulated_open(&r->emulated, &r->pattern, native_has_segments(r->native), err);
+}
+
+static int run_and_report(struct run *r)
+{
+    struct error err;
+    uint64_t seed = r->options.seed;
+    if (!prepare(r, &err) || !run_all(r, seed, &err)) {
+        printf("Bail out! %s\n", err.text);
+        return 1;
+    }
+    unsigned failed = report(r);
+    emulated_close(r->emulated);
+    native_close(r->native);
+    free(r->tally);
+    return failed != 0;
+}
+
+/* Other seeds for ever, until something differs. */
+static int run_forever(struct run *r)
+{
+    int status = 0;
+    if (getrandom(&r->options.seed, sizeof r->options.seed, 0) < 0)
+        r->options.seed = 1;
+    for (; status == 0; r->options.seed++) {
+        printf("# seed 0x%llx\n", (unsigned long long)r->options.seed);
+        status = run_and_report(r);
+        fflush(stdout);
+    }
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    static struct run run;
+    if (!parse(argc, argv, &run.options))
+        return usage();
+    if (run.options.list)
+        return list(&run.options);
+    return run.options.forever ? run_forever(&run) : run_and_report(&run);
+}
