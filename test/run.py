@@ -40,15 +40,16 @@ def text_of(raw):
 class Program:
     """A test program that Meson knows."""
 
-    def __init__(self, info):
+    def __init__(self, info, build):
         self.info = info
+        self.folder = info.get("workdir") or build  # arguments are relative to the build
         self.name = info["name"]
         self.slow = any(s.split(":")[-1] == "slow" for s in info["suite"])
 
     def run(self, _options):
         env = dict(os.environ, **self.info.get("env", {}))
         try:
-            done = subprocess.run(self.info["cmd"], env=env, cwd=self.info.get("workdir"),
+            done = subprocess.run(self.info["cmd"], env=env, cwd=self.folder,
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, timeout=HANG_SECONDS)
         except subprocess.TimeoutExpired as hung:
@@ -107,7 +108,7 @@ def programs(build, wanted):
     for info in json.loads(listing):
         suites = {s.split(":")[-1] for s in info["suite"]}
         if ("fuzz" in suites) == (wanted == "fuzz"):
-            yield Program(info)
+            yield Program(info, build)
 
 
 def functions():
@@ -141,6 +142,7 @@ def main():
     parser.add_argument("names", nargs="*", help="only tests with one of these in their name")
     options = parser.parse_args()
     options.build = options.build.resolve()
+    options.sanitize = options.sanitize and options.sanitize.resolve()
 
     tests = collect(options)
     if options.list:
