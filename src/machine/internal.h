@@ -81,6 +81,17 @@ struct virtual_time {
     _Atomic unsigned outsiders; /* who waits for the machine's lock between slices */
 };
 
+/* The console's side of the first serial line (serial.c). */
+enum { SERIAL_AHEAD = 1 << 16 };
+struct serial {
+    struct console *console; /* while it is started */
+    struct loop_task *wanted;
+    struct timer push;
+    _Atomic uint64_t sent, received;
+    size_t head, count; /* of input read ahead */
+    uint8_t ahead[SERIAL_AHEAD];
+};
+
 struct machine {
     struct machine_config config;
     char name[64];
@@ -104,9 +115,7 @@ struct machine {
     _Atomic uint64_t loop_deadline; /* guest ns until which the loop sleeps; 0: it is awake */
     atomic_bool end_asked;
 
-    struct console *console;
-    struct loop_task *console_wanted;
-    _Atomic uint64_t console_in, console_out;
+    struct serial serial;
 
     uint64_t run_ns, resets;
 };
@@ -174,6 +183,7 @@ void virtual_changed(void *machine);
 
 /* ---- serial.c: the console on the first serial line ---- */
 
+void serial_init(struct machine *m);
 bool serial_start(struct machine *m, struct error *err);
 void serial_stop(struct machine *m);
 void serial_transmit(void *machine, uint8_t byte);

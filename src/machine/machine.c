@@ -139,6 +139,7 @@ static bool make(struct machine *m, const struct machine_config *config, struct 
     if (!m->loop || !memory_create(&m->memory, config->memory, err))
         return false;
     make_clock(m);
+    serial_init(m);
     const struct pc_host host = {
         .ctx = m,
         .reset = pc_wants_reset,
@@ -434,7 +435,7 @@ void machine_stats(struct machine *m, struct machine_stats *out)
     out->run_ns = m->run_ns;
     out->guest_ns = clock_now(&m->clock);
     out->resets = m->resets;
-    out->console_in = atomic_load(&m->console_in);
-    out->console_out = atomic_load(&m->console_out);
+    out->console_in = atomic_load(&m->serial.received);
+    out->console_out = atomic_load(&m->serial.sent);
     machine_unlock(m);
 }

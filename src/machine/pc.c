@@ -117,6 +117,9 @@ bool pc_reset(struct pc *pc, uint64_t memory_low, uint64_t memory_high, struct e
     pm_reset(&pc->pm);
     pci_bus_reset(&pc->pci);
     pic_reset(&pc->pic);
+    /* The SCI (9) and what PIRQs are routed to (10 and 11) are level-triggered, as PCI's interrupts
+     * are: the slave's edge/level control register. */
+    bus_write(&pc->ports, 0x4d1, 1, 1u << (9 - 8) | 1u << (10 - 8) | 1u << (11 - 8));
     ioapic_reset(&pc->ioapic);
     for (unsigned i = 0; i < pc->cpus; i++)
         lapic_reset(&pc->lapic[i]);

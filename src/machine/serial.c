@@ -1,64 +1,94 @@
 /*
- * The console on the guest's first serial line: output goes from the UART to the console as it
- * comes, input from the console to the UART as far as there is room.
+ * The console on the guest's first serial line. Output goes from the UART to the console as it
+ * comes. Input is read ahead into a buffer here and handed to the UART as far as it has room, at a
+ * moment that depends on the guest alone: so under --clock virtual a guest that is fed from a file
+ * or a full pipe finds each byte at the same instruction in every run.
  */
 #include "machine/internal.h"
 
 void serial_transmit(void *machine, uint8_t byte)
 {
     struct machine *m = machine;
-    atomic_fetch_add_explicit(&m->console_out, 1, memory_order_relaxed);
-    if (m->console)
-        m->console->transmit(m->console, &byte, 1);
+    atomic_fetch_add_explicit(&m->serial.sent, 1, memory_order_relaxed);
+    if (m->serial.console)
+        m->serial.console->transmit(m->serial.console, &byte, 1);
 }
 
-/* The UART has room again: under the machine's lock, on any thread. */
+/* ---- input; all under the machine's lock ---- */
+
+static void push(void *machine)
+{
+    struct machine *m = machine;
+    struct serial *s = &m->serial;
+    bool was_full = s->count == SERIAL_AHEAD;
+    while (s->count && uart_can_receive(&m->pc.com1) > 0 &&
+           uart_receive(&m->pc.com1, s->ahead[s->head])) {
+        s->head = (s->head + 1) % SERIAL_AHEAD;
+        s->count--;
+        atomic_fetch_add_explicit(&s->received, 1, memory_order_relaxed);
+    }
+    if (was_full && s->count < SERIAL_AHEAD && s->wanted)
+        loop_ask(s->wanted);
+}
+
+/* The UART is in the middle of something: it gets its bytes right after. */
 void serial_ready(void *machine)
 {
     struct machine *m = machine;
-    if (m->console_wanted)
-        loop_ask(m->console_wanted);
+    if (m->serial.count)
+        timer_set(&m->serial.push, clock_now(&m->clock));
+}
+
+/* ---- the console's side: the loop's thread ---- */
+
+static size_t receive(void *machine, const uint8_t *bytes, size_t n)
+{
+    struct machine *m = machine;
+    struct serial *s = &m->serial;
+    size_t taken = 0;
+    machine_lock(m);
+    for (; taken < n && s->count < SERIAL_AHEAD; taken++)
+        s->ahead[(s->head + s->count++) % SERIAL_AHEAD] = bytes[taken];
+    push(m);
+    machine_unlock(m);
+    return taken;
 }
 
 static void wanted(void *machine)
 {
     struct machine *m = machine;
-    if (m->console)
-        m->console->wanted(m->console);
+    if (m->serial.console)
+        m->serial.console->wanted(m->serial.console);
 }
 
-static size_t receive(void *machine, const uint8_t *bytes, size_t n)
+void serial_init(struct machine *m)
 {
-    struct machine *m = machine;
-    size_t taken = 0;
-    machine_lock(m);
-    while (taken < n && uart_can_receive(&m->pc.com1) > 0 &&
-           uart_receive(&m->pc.com1, bytes[taken]))
-        taken++;
-    machine_unlock(m);
-    atomic_fetch_add_explicit(&m->console_in, taken, memory_order_relaxed);
-    return taken;
+    timer_init(&m->serial.push, &m->clock, push, m);
 }
 
 bool serial_start(struct machine *m, struct error *err)
 {
-    if (!m->config.console)
+    struct console *console = m->config.console;
+    if (!console)
         return true;
-    struct loop_task *t = loop_task(m->loop, wanted, m, err);
     const struct console_line line = {receive, m};
-    if (!t || !m->config.console->start(m->config.console, m->loop, &line, err))
+    m->serial.wanted = loop_task(m->loop, wanted, m, err);
+    if (!m->serial.wanted || !console->start(console, m->loop, &line, err))
         return false;
     machine_lock(m);
-    m->console = m->config.console;
-    m->console_wanted = t;
+    m->serial.console = console;
     machine_unlock(m);
-    loop_ask(t);
+    /* What is there already is there from the first instruction on. */
+    for (size_t before = SIZE_MAX; before != m->serial.count;) {
+        before = m->serial.count;
+        loop_round(m->loop, 0);
+    }
     return true;
 }
 
 void serial_stop(struct machine *m)
 {
-    if (m->console)
-        m->console->stop(m->console);
-    m->console = NULL;
+    if (m->serial.console)
+        m->serial.console->stop(m->serial.console);
+    m->serial.console = NULL;
 }

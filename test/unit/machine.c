@@ -61,6 +61,15 @@ GUEST(guest_prints, 16,
       "mov $0x3f8, %dx\n mov $1300000, %ecx\n 1: mov $'x', %al\n out %al, %dx\n dec %ecx\n jnz 1b\n"
       "mov $7, %eax\n" EXIT)
 
+/* Reads bytes from the serial line up to a full stop, and mixes them with the times of their
+ * arrival. */
+GUEST(guest_reads, 16,
+      "xor %esi, %esi\n"
+      "1: mov $0x3fd, %dx\n in %dx, %al\n test $1, %al\n jz 1b\n"
+      "rdtsc\n rol $5, %esi\n add %eax, %esi\n mov $0x3f8, %dx\n in %dx, %al\n"
+      "movzbl %al, %ebx\n xor %ebx, %esi\n cmp $'.', %al\n jne 1b\n"
+      "mov %esi, %eax\n" EXIT)
+
 /* Mixes, says so, waits for a byte, and mixes that and its registers in. */
 GUEST(
     guest_asks, 16,
@@ -376,6 +385,25 @@ TEST(output_that_nobody_reads_does_not_stall_the_guest)
     pipes_close(&pipes);
 }
 
+TEST(under_the_virtual_clock_input_that_is_there_comes_at_the_same_instruction)
+{
+    uint32_t value[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct pipes pipes;
+        pipes_open(&pipes);
+        struct program p = {PROGRAM(guest_reads)};
+        struct machine_config c = config_of(&p);
+        c.virtual_clock = true;
+        c.console = &pipes.console->console;
+        CHECK_EQ(write(pipes.to_guest[1], "0123456789abcdef0123456789abcdef.", 33), 33);
+        struct machine_result r = run(&c);
+        CHECK_EQ(r.reason, MACHINE_DEBUG_EXIT);
+        value[i] = r.value;
+        pipes_close(&pipes);
+    }
+    CHECK_EQ(value[0], value[1]);
+}
+
 /* ---- saving and loading ---- */
 
 struct asked {
@@ -497,5 +525,6 @@ TESTS(T(a_guest_ends_the_run_by_the_debug_exit), T(a_guest_powers_itself_off),
       T(init_and_startup_start_processors_and_an_nmi_wakes_them),
       T(under_the_virtual_clock_two_runs_are_the_same),
       T(output_that_nobody_reads_does_not_stall_the_guest),
+      T(under_the_virtual_clock_input_that_is_there_comes_at_the_same_instruction),
       T(a_machine_saved_in_the_middle_goes_on_elsewhere),
       T(a_saved_machine_of_another_shape_is_refused), T(what_can_not_be_made_is_refused))
