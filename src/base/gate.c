@@ -22,6 +22,16 @@ void gate_enter(struct gate *g)
     pthread_mutex_unlock(&g->lock);
 }
 
+bool gate_try_enter(struct gate *g)
+{
+    pthread_mutex_lock(&g->lock);
+    bool open = g->closers == 0;
+    if (open)
+        g->inside++;
+    pthread_mutex_unlock(&g->lock);
+    return open;
+}
+
 void gate_leave(struct gate *g)
 {
     pthread_mutex_lock(&g->lock);

@@ -28,6 +28,8 @@ void gate_init(struct gate *g, void (*ask)(void *ctx), void *ctx);
 void gate_destroy(struct gate *g);
 
 void gate_enter(struct gate *g);
+/* Does not wait: false when someone has closed the gate or wants to. */
+bool gate_try_enter(struct gate *g);
 void gate_leave(struct gate *g);
 /* Leave and enter again if someone waits. */
 void gate_pass(struct gate *g);

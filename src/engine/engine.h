@@ -65,10 +65,11 @@ struct engine {
     void (*stop)(struct engine_vcpu *vcpu);
 
     /* Called by a host callback on the vCPU's thread, round anything that may wait: between the two
-     * the vCPU counts as standing still, so that exclusive sections need not wait for it. Either
-     * may be NULL. */
+     * the vCPU counts as standing still, so that exclusive sections need not wait for it. unpark()
+     * waits for a section to end only if told that it may; otherwise it gives up with false. Nobody
+     * may wait in it with a lock held: the section may want that lock. Both may be NULL. */
     void (*park)(struct engine_vcpu *vcpu);
-    void (*unpark)(struct engine_vcpu *vcpu);
+    bool (*unpark)(struct engine_vcpu *vcpu, bool wait);
 
     /* While the vCPU does not run, on any thread. */
     void (*get_state)(struct engine_vcpu *vcpu, struct x86_state *to);

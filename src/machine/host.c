@@ -6,18 +6,23 @@
 
 /* ---- the machine's lock, from a vCPU's thread ---- */
 
-/* The vCPU may be inside its engine's gate, where it must not wait: an exclusive section of another
- * vCPU would wait for it in turn, and that one's thread may hold the lock. */
+/* The vCPU may be inside its engine's gate, where it must not wait for the lock: an exclusive
+ * section of another vCPU would wait for it in turn, and that one's thread may hold the lock. Nor
+ * may it wait for the gate with the lock held: the section may want the lock for a device. */
 static COLD void enter_contended(struct vcpu *v)
 {
     struct machine *m = v->machine;
     const struct engine *e = m->config.engine;
     v->lock_waits++;
-    if (e->park)
-        e->park(v->engine);
-    pthread_mutex_lock(&m->lock);
-    if (e->unpark)
-        e->unpark(v->engine);
+    for (;;) {
+        if (e->park)
+            e->park(v->engine);
+        pthread_mutex_lock(&m->lock);
+        if (!e->unpark || e->unpark(v->engine, false))
+            return;
+        pthread_mutex_unlock(&m->lock);
+        e->unpark(v->engine, true);
+    }
 }
 
 /* Under --clock virtual the thread holds the lock for its whole slice (virtual.c). */

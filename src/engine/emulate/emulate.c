@@ -248,16 +248,25 @@ static void stop(struct engine_vcpu *v)
 
 /* The vCPU stands in the middle of an instruction of a block that others may drop meanwhile: a
  * dropped block's memory stays until this vCPU decodes again, so the block is run to its end. */
+/* A vCPU in its own exclusive section is outside the gate already, and nobody waits for it. */
 static void park(struct engine_vcpu *v)
 {
+    if (v->cpu.lock_closed_gate)
+        return;
     v->inside = false;
     gate_leave(&v->vm->gate);
 }
 
-static void unpark(struct engine_vcpu *v)
+static bool unpark(struct engine_vcpu *v, bool wait)
 {
-    gate_enter(&v->vm->gate);
+    if (v->cpu.lock_closed_gate)
+        return true;
+    if (wait)
+        gate_enter(&v->vm->gate);
+    else if (!gate_try_enter(&v->vm->gate))
+        return false;
     v->inside = true;
+    return true;
 }
 
 /* ---- figures ---- */
