@@ -58,9 +58,13 @@ fuzz-cpu: deps
 	@$(MAKE) --no-print-directory build
 	@test/fuzz/forever $(BUILD)/test/silicon
 
-bench: deps
-	@$(MAKE) --no-print-directory build guests
-	@bench/run $(BUILD)
+# Beside QEMU where that is, or can be installed. BENCH takes options: see bench/run --help.
+bench:
+	@tools/deps build guests
+	@tools/deps bench || echo "bench: going on without QEMU" >&2
+	@$(MAKE) --no-print-directory build
+	@tools/fetch $(GUESTS) linux-image-cloud-amd64 busybox-static
+	@bench/run $(BUILD) $(BENCH)
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild

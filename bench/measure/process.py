@@ -1,0 +1,113 @@
+"""Running a program under observation."""
+import math
+import os
+import subprocess
+import threading
+import time
+
+PATIENCE = 900  # seconds after which a run counts as hung
+
+MEMORY_PERIOD = 0.002
+# What is the monitor's own. The guest's memory is a shared mapping and counts as RssShmem.
+MEMORY_FIELDS = ("RssAnon", "RssFile", "VmPTE")
+
+
+class Failed(Exception):
+    """A run that did not end as it should."""
+
+
+def processor_clock(pid):
+    """The clock of all processor time that a process has used (Linux,
+    include/linux/posix-timers.h: MAKE_PROCESS_CPUCLOCK with CPUCLOCK_SCHED)."""
+    return (~pid << 3) | 2
+
+
+def processor_time(clock):
+    try:
+        return time.clock_gettime(clock)
+    except OSError:  # the process has ended, and its clock with it
+        return math.nan
+
+
+class Mark:
+    """A moment of a run: seconds since its start, and seconds that processors spent on it."""
+
+    def __init__(self, text, elapsed, processor):
+        self.text = text
+        self.elapsed = elapsed
+        self.processor = processor
+
+
+class MemorySampler(threading.Thread):
+    """The peak of what a process holds resident itself, in KiB."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.path = f"/proc/{pid}/status"
+        self.peak = {"total": 0}
+        self.done = threading.Event()
+
+    def run(self):
+        while not self.done.wait(MEMORY_PERIOD):
+            try:
+                with open(self.path, encoding="ascii", errors="replace") as status:
+                    fields = dict(line.split(":", 1) for line in status)
+            except (OSError, ValueError):
+                return
+            # A process that has ended, and waits to be asked how, has none of these.
+            now = {f: int(fields[f].split()[0]) for f in MEMORY_FIELDS if f in fields}
+            total = sum(now.values())
+            if total > self.peak["total"]:
+                self.peak = {"total": total, **now}
+
+
+class Run:
+    """A finished run: its end, marks at lines of its output, the rest of what was asked for."""
+
+    def __init__(self, command, marks=(), sample_memory=False, statuses=(0,)):
+        self.marks = []
+        self.memory = None
+        start = time.monotonic()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, errors="replace")
+        watchdog = threading.Timer(PATIENCE, process.kill)
+        watchdog.start()
+        sampler = MemorySampler(process.pid) if sample_memory else None
+        if sampler:
+            sampler.start()
+        errors = []
+        reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)
+        reader.start()
+        tail = self._watch(process, marks, start)
+        reader.join()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.end = Mark("end", time.monotonic() - start, usage.ru_utime + usage.ru_stime)
+        watchdog.cancel()
+        if sampler:
+            sampler.done.set()
+            sampler.join()
+            self.memory = sampler.peak
+        self.errors = errors[0]
+        if process.returncode not in statuses:
+            raise Failed(f"{command[0]} ended with status {process.returncode}:\n"
+                         + "".join(tail[-5:]) + self.errors)
+
+    def _watch(self, process, marks, start):
+        tail = []
+        clock = processor_clock(process.pid)
+        for line in process.stdout:
+            tail = tail[-20:] + [line]
+            for text in marks:
+                # Terminals' escape sequences may come before what a guest prints first.
+                at = line.find(text)
+                if at >= 0:
+                    self.marks.append(Mark(line[at:].strip(), time.monotonic() - start,
+                                           processor_time(clock)))
+        return tail
+
+    def mark(self, text):
+        for m in self.marks:
+            if m.text.startswith(text):
+                return m
+        raise Failed(f"{text!r} was never printed")
