@@ -6,6 +6,7 @@
 #include "base/bits.h"
 #include "machine/aml.h"
 #include "machine/map.h"
+#include "x86/state.h"
 
 uint8_t firmware_checksum(const uint8_t *bytes, uint64_t n)
 {
@@ -83,4 +84,23 @@ bool firmware_write(struct memory *m, const struct firmware_info *info, struct e
     bool done = fits && low_memory(m) && memory_write(m, MAP_FIRMWARE, image, SIZE);
     free(image);
     return done || error_set(err, "firmware tables do not fit: this is a bug in Doppel");
+}
+
+/* ---- processors ---- */
+
+/* SDM 3, 12.11: RAM is write-back, the video window and all from PCI's hole to 4 GiB uncacheable,
+ * firmware's part write-protected. */
+void firmware_processor(struct x86_state *s, unsigned physical_bits)
+{
+    enum { UC = 0, WP = 5, WB = 6, FIXED_ENABLE = 1u << 10, ENABLE = 1u << 11, VALID = 1u << 11 };
+    const uint64_t eight = UINT64_C(0x0101010101010101);
+    enum { FIXED_64K_00000, FIXED_16K_80000, FIXED_16K_A0000, FIXED_4K_C0000 };
+    s->mtrr_fixed[FIXED_64K_00000] = eight * WB;
+    s->mtrr_fixed[FIXED_16K_80000] = eight * WB;
+    s->mtrr_fixed[FIXED_16K_A0000] = eight * UC;
+    for (unsigned i = FIXED_4K_C0000; i < X86_MTRR_FIXED; i++)
+        s->mtrr_fixed[i] = eight * WP;
+    s->mtrr_base[0] = MAP_PCI_LOW | UC;
+    s->mtrr_mask[0] = (bits_mask(physical_bits) & ~(MEMORY_HIGH - MAP_PCI_LOW - 1)) | VALID;
+    s->mtrr_def_type = WB | FIXED_ENABLE | ENABLE;
 }

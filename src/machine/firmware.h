@@ -22,6 +22,10 @@ struct aml;
 /* Writes everything. False when the tables do not fit. */
 bool firmware_write(struct memory *m, const struct firmware_info *info, struct error *err);
 
+/* What firmware leaves in every processor: memory types (the MTRRs). */
+struct x86_state;
+void firmware_processor(struct x86_state *s, unsigned physical_bits);
+
 /* Each builds its tables in a buffer that will be at guest-physical address gpa. */
 void acpi_build(struct aml *out, uint32_t gpa, const struct firmware_info *info);
 void mptable_build(struct aml *out, uint32_t gpa, const struct firmware_info *info);

@@ -199,6 +199,7 @@ static bool reset_vcpus(struct machine *m, struct error *err)
         struct vcpu *v = &m->vcpu[i];
         struct x86_state s = {0};
         x86_state_reset(&s, i == 0, false);
+        firmware_processor(&s, x86_physical_bits(m->model));
         x86_firmware_mtrrs(&s, x86_physical_bits(m->model), MEMORY_LOW_TOP);
         if (i == 0 && m->config.load && !m->config.load(m, m->config.load_ctx, &s, err))
             return false;
