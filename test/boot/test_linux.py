@@ -102,9 +102,19 @@ def test_suspend_and_continue(t):
     power_off(terminal)
 
 
-def test_the_images_own_code(t):
+def test_the_images_own_code_at_its_64_bit_entry(t):
     """The decompressor in the image boots the same kernel."""
-    terminal = shell(t, "--boot", "64")
+    power_off(shell(t, "--boot", "64"))
+
+
+def test_the_images_own_code_at_its_32_bit_entry(t):
+    power_off(shell(t, "--boot", "32"))
+
+
+def test_the_images_own_code_in_real_mode(t):
+    """The setup code gets the memory map from the BIOS."""
+    terminal = shell(t, "--boot", "16")
+    terminal.command("dmesg | grep -c 'e820.*usa''ble'; echo ma''p", "map")
     power_off(terminal)
 
 
