@@ -112,8 +112,7 @@ static unsigned vex_prefix(const uint8_t *p, bool three, unsigned code, struct x
                            struct prefix_state *s)
 {
     uint8_t last = p[three];
-    if (out->prefixes &
-        (X86_PREFIX_LOCK | X86_PREFIX_REP | X86_PREFIX_REPNE | X86_PREFIX_OPSIZE | X86_PREFIX_REX))
+    if (out->prefixes & BEFORE_VEX)
         return 0;
     out->map = 1;
     s->w = 0;
@@ -400,27 +399,23 @@ static void evex_operands(const struct match *m, const struct prefix_state *s, s
         out->disp = (int64_t)((uint64_t)out->disp << disp8_shift(m, out));
 }
 
-/* Prefixes, escapes and VEX: everything before the opcode. Returns where the opcode is, or NULL
- * when the prefixes make the instruction invalid, too long or end it (*end is set). */
-static const uint8_t *prefixes(const uint8_t *p, unsigned code, struct x86_insn *out,
-                               struct prefix_state *s, const uint8_t **end)
+/* Legacy prefixes and REX. Returns what is behind them, or more than X86_INSN_MAX bytes on. */
+static inline const uint8_t *legacy_and_rex(const uint8_t *p, unsigned code, struct x86_insn *out,
+                                            struct prefix_state *s)
 {
+    static const uint8_t address_sizes[3][2] = {{2, 4}, {4, 2}, {8, 4}};
     const uint8_t *limit = p + X86_INSN_MAX;
     unsigned rex = 0;
-    for (;; p++) {
+    for (; p <= limit; p++) {
         if (code == X86_CODE64 && (*p & 0xf0) == 0x40)
             rex = *p; /* counts only right before the opcode */
         else if (legacy_prefix(*p, code, out))
             rex = 0;
         else
             break;
-        if (p >= limit) {
-            *end = p + 1;
-            return NULL;
-        }
     }
-    static const uint8_t address_sizes[3][2] = {{2, 4}, {4, 2}, {8, 4}};
     out->addrsize = address_sizes[code][!!(out->prefixes & X86_PREFIX_ADDRSIZE)];
+    s->pp = mandatory_prefix(out->prefixes);
     if (rex) {
         out->prefixes |= X86_PREFIX_REX;
         out->rex = (uint8_t)rex;
@@ -429,31 +424,29 @@ static const uint8_t *prefixes(const uint8_t *p, unsigned code, struct x86_insn 
         s->x = rex << 2 & 8;
         s->b = rex << 3 & 8;
     }
-    s->pp = mandatory_prefix(out->prefixes);
+    return p;
+}
+
+/* Escapes, VEX and EVEX: which map the opcode is of. Returns where the opcode is; NULL when there
+ * can be none, with *end behind what was looked at. */
+static inline const uint8_t *opcode_map(const uint8_t *p, unsigned code, struct x86_insn *out,
+                                        struct prefix_state *s, const uint8_t **end)
+{
     if (*p == 0x0f) {
         out->map = 1;
         p++;
-        if (*p == 0x38 || *p == 0x3a) {
-            out->map = *p == 0x38 ? 2 : 3;
-            p++;
-        }
+        if (*p == 0x38 || *p == 0x3a)
+            out->map = *p++ == 0x38 ? 2 : 3;
         s->table = TABLE_LEGACY + out->map;
-    } else if ((*p & 0xfe) == 0xc4 && (code == X86_CODE64 || p[1] >= 0xc0)) {
-        unsigned n = vex_prefix(p + 1, *p == 0xc4, code, out, s);
-        if (n == 0) {
-            *end = p + 2;
-            return NULL;
-        }
-        p += 1 + n;
-    } else if (*p == 0x62 && (code == X86_CODE64 || p[1] >= 0xc0)) {
-        unsigned n = evex_prefix(p + 1, code, out, s);
-        if (n == 0) {
-            *end = p + 4;
-            return NULL;
-        }
-        p += 1 + n;
+        return p;
     }
-    return p;
+    bool vex = (*p & 0xfe) == 0xc4, evex = *p == 0x62;
+    if ((!vex && !evex) || (code != X86_CODE64 && p[1] < 0xc0))
+        return p; /* or LES, LDS, BOUND */
+    unsigned n =
+        vex ? vex_prefix(p + 1, *p == 0xc4, code, out, s) : evex_prefix(p + 1, code, out, s);
+    *end = p + (vex ? 2 : 4);
+    return n ? p + 1 + n : NULL;
 }
 
 /* Decodes from bytes that READ_MAX can be read of. len is set whatever comes of it. */
@@ -462,7 +455,8 @@ static bool decode(const uint8_t *bytes, unsigned code, struct x86_insn *out)
     struct prefix_state s = {0};
     *out = (struct x86_insn){
         .segment = X86_DS, .mode64 = code == X86_CODE64, .base = X86_NO_REG, .index = X86_NO_REG};
-    const uint8_t *end = bytes, *p = prefixes(bytes, code, out, &s, &end);
+    const uint8_t *end, *p = legacy_and_rex(bytes, code, out, &s);
+    p = opcode_map(p, code, out, &s, &end);
     if (!p) {
         out->len = (uint8_t)(end - bytes);
         return false;
