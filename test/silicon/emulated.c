@@ -115,8 +115,10 @@ static void write_gdt(struct emulated *e, bool segments)
     system_descriptor(e, TSS_SELECTOR, HIGH + TSS, 0x67, 0x8b);
     system_descriptor(e, LDT_SELECTOR, HIGH + LDT, 15, 0x82);
     if (segments) {
-        write64(e, LDT, descriptor((uint32_t)CASE_FS32_BASE, CASE_WRITABLE - 1, SEG_DB | 0xf3));
-        write64(e, LDT + 8, descriptor((uint32_t)CASE_GS32_BASE, 0xfffff, SEG_G | SEG_DB | 0xf1));
+        write64(e, LDT,
+                descriptor((uint32_t)CASE_FS32_BASE, CASE_WRITABLE - 1, SEG_AVL | SEG_DB | 0xf3));
+        write64(e, LDT + 8,
+                descriptor((uint32_t)CASE_GS32_BASE, 0xfffff, SEG_AVL | SEG_G | SEG_DB | 0xf1));
     }
 }
 

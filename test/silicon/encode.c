@@ -67,14 +67,14 @@ static void parse_byte(struct template *t, const char *word, bool *opcode)
     }
 }
 
-static bool parse_word(struct template *t, const char *word)
+static bool parse_word(struct template *t, const char *word, bool opcode)
 {
     static const struct {
         const char *name;
         enum prefix_rule rule;
     } rules[] = {
         {"NP", NO_PREFIX}, {"66", ONLY_66}, {"F3", ONLY_F3}, {"F2", ONLY_F2}, {"NFx", NOT_F}};
-    for (unsigned i = 0; i < ARRAY_LEN(rules) && t->map == 0 && !t->vex; i++) {
+    for (unsigned i = 0; i < ARRAY_LEN(rules) && !opcode && t->map == 0 && !t->vex; i++) {
         if (strcmp(word, rules[i].name) == 0) {
             t->prefix = rules[i].rule;
             return true;
@@ -106,14 +106,12 @@ static bool parse_encoding(const char *encoding, struct template *t)
         return false;
     strcpy(text, encoding);
     for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
-        if (!opcode && parse_word(t, word))
+        if (parse_word(t, word, opcode))
             continue;
         if (word[0] == '/') {
             t->modrm = true;
             if (isdigit((unsigned char)word[1]))
                 t->reg = word[1] - '0';
-        } else if (opcode && parse_word(t, word)) {
-            continue;
         } else if (isxdigit((unsigned char)word[0]) && isxdigit((unsigned char)word[1])) {
             parse_byte(t, word, &opcode);
         } else {

@@ -211,13 +211,58 @@ static bool fix_branch(struct rng *r, struct silicon_case *c)
     return (uint64_t)(c->insn.imm + c->len) >= c->len;
 }
 
-/* AMD's processors take 66 on a near branch in 64-bit code for a 16-bit RIP, Intel's ignore it (SDM
- * 2, 2.2.1.7; APM 3, 1.2.7). The model is of Intel's kind. */
-static bool maker_decides(const struct silicon_case *c)
+/* Where Intel's and AMD's processors differ on purpose; the model is of Intel's kind. */
+
+/* 66 on a near branch in 64-bit code: ignored, or a 16-bit RIP (SDM 2, 2.2.1.7; APM 3, 1.2.7). */
+static bool is_short_branch(const struct silicon_case *c)
 {
     unsigned branch = X86_FORM_F64 | X86_FORM_BRANCH;
     return c->code == X86_CODE64 && (x86_forms[c->form].flags & branch) == branch &&
            (c->insn.prefixes & X86_PREFIX_OPSIZE);
+}
+
+/* F2 and F3 on LOOPcc: reserved (SDM 2, 2.1.1), or they choose the condition. */
+static bool is_repeated_loop(const struct silicon_case *c)
+{
+    return c->insn.map == 0 && (c->insn.opcode & 0xfe) == 0xe0 &&
+           (c->insn.prefixes & (X86_PREFIX_REP | X86_PREFIX_REPNE));
+}
+
+/* 0F 0D with a register: NOP, or #UD. */
+static bool is_prefetch_of_register(const struct silicon_case *c)
+{
+    return c->insn.map == 1 && c->insn.opcode == 0x0d && !c->insn.is_mem;
+}
+
+/* UD0 and UD1 have a ModRM byte and what follows from it, or none: seen at the end of a page. */
+static bool is_ud_at_page_end(const struct silicon_case *c)
+{
+    uint64_t last = c->before.rip + c->len - 1;
+    return strncmp(x86_forms[c->form].mnemonic, "ud", 2) == 0 &&
+           (last ^ c->before.rip) >= CASE_PAGE;
+}
+
+static bool maker_decides(const struct silicon_case *c)
+{
+    return is_short_branch(c) || is_repeated_loop(c) || is_prefetch_of_register(c) ||
+           is_ud_at_page_end(c);
+}
+
+/* An offset through FS or GS that is not canonical, while the linear address is: nothing, or #GP.
+ */
+static bool maker_decides_address(const struct silicon_case *c)
+{
+    uint64_t offset = c->operand - segment_base(c);
+    return c->insn.is_mem && c->code == X86_CODE64 && c->insn.segment >= X86_FS &&
+           !x86_canonical(offset);
+}
+
+/* The masks in EDX:EAX must stay as they were shaped: other components differ. */
+static bool spoils_components(const struct silicon_case *c)
+{
+    const char *m = x86_forms[c->form].mnemonic;
+    bool ours = strncmp(m, "xsave", 5) == 0 || strncmp(m, "xrstor", 6) == 0;
+    return ours && ((c->before.gpr[X86_RAX] & ~UINT64_C(3)) || (uint32_t)c->before.gpr[X86_RDX]);
 }
 
 /* ---- all together ---- */
@@ -225,32 +270,44 @@ static bool maker_decides(const struct silicon_case *c)
 static void place_operand(struct rng *r, struct silicon_case *c, unsigned disp_at,
                           unsigned disp_size)
 {
+    c->operand = 0;
+    c->operand_size = 0;
     if (!c->insn.is_mem)
         return;
     c->operand_size = operand_size(c);
     uint64_t offset = value_address(r, c->operand_size, c->code) - segment_base(c);
     aim(r, c, offset & address_mask(c), disp_at, disp_size);
     c->operand = effective_address(c);
-    patch_operand(r, c);
+}
+
+/* The instruction, and the state that it begins in but for memory. */
+static bool make_instruction(struct rng *r, struct silicon_case *c)
+{
+    unsigned disp_at = 0, disp_size = 0;
+    do {
+        if (!encode_form(r, c, &disp_at, &disp_size))
+            return false;
+        random_registers(r, c);
+        if (maker_decides(c) || !fix_branch(r, c))
+            continue;
+        shape_registers(r, c);
+        place_operand(r, c, disp_at, disp_size);
+        if (!maker_decides_address(c) && !spoils_components(c))
+            return true;
+    } while (true);
 }
 
 bool case_generate(struct silicon_case *c, unsigned form, unsigned code, uint64_t seed)
 {
     struct rng rng = {seed}, *r = &rng;
-    unsigned disp_at, disp_size;
     c->seed = seed;
     c->form = form;
     c->code = code;
     c->patches = 0;
-    c->operand = 0;
-    c->operand_size = 0;
-    do {
-        if (!encode_form(r, c, &disp_at, &disp_size))
-            return false;
-        random_registers(r, c);
-    } while (maker_decides(c) || !fix_branch(r, c));
-    shape_registers(r, c);
-    place_operand(r, c, disp_at, disp_size);
+    if (!make_instruction(r, c))
+        return false;
+    if (c->insn.is_mem)
+        patch_operand(r, c);
     if (x86_forms[form].flags & (X86_FORM_REP | X86_FORM_REPCC)) {
         patch_string(r, c, X86_RSI);
         patch_string(r, c, X86_RDI);

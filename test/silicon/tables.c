@@ -54,6 +54,7 @@ static const struct {
     {"iret retf callf jmpf les lds lss lfs lgs", "loads segment registers of the host's process"},
     {"wrfsbase wrgsbase", "changes the host process's thread pointer"},
     {"sgdt sidt sldt str smsw", "Linux answers in the processor's place (UMIP)"},
+    {"int1", "a hypervisor below decides which RIP is reported"},
     {"rdpmc", "depends on what the host's kernel allows"},
 };
 

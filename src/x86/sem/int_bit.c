@@ -83,17 +83,18 @@ BIT_TEST(btc, BIT_COMPLEMENT)
 /* ---- scans and counts ---- */
 
 /* A source of 0 sets ZF and leaves the destination as it was (the manual calls it undefined; every
- * processor does this, with the upper half of a 32-bit destination left alone too). */
+ * processor does this, with the upper half of a 32-bit destination left alone too). Of the
+ * undefined flags PF is the result's parity and the others are cleared, as AMD's processors do. */
 static void scan(struct x86_cpu *c, const struct op *op, bool reverse)
 {
     uint64_t a = op_rm_read(c, op, op->size);
-    uint64_t f = x86_rflags(c);
     if (a == 0) {
-        x86_set_status(c, f | FLAG_ZF);
+        x86_set_status(c, FLAG_ZF | FLAG_PF);
         return;
     }
-    gpr_write(c, op->reg, op->size, reverse ? 63 - __builtin_clzll(a) : __builtin_ctzll(a));
-    x86_set_status(c, f & ~(uint64_t)FLAG_ZF);
+    unsigned n = (unsigned)(reverse ? 63 - __builtin_clzll(a) : __builtin_ctzll(a));
+    gpr_write(c, op->reg, op->size, n);
+    x86_set_status(c, __builtin_parity(n) ? 0 : FLAG_PF);
 }
 
 OP(bsf)
@@ -106,10 +107,11 @@ OP(bsr)
     scan(c, op, true);
 }
 
-/* CF: the source was 0; ZF: the result is 0. The others are undefined and kept. */
+/* CF: the source was 0; ZF: the result is 0. Of the undefined ones OF is kept and the others are
+ * cleared, as AMD's processors do. */
 static void set_count(struct x86_cpu *c, const struct op *op, uint64_t n, bool source_zero)
 {
-    uint64_t f = x86_rflags(c) & ~(uint64_t)(FLAG_CF | FLAG_ZF);
+    uint64_t f = cc_of(c) ? FLAG_OF : 0;
     gpr_write(c, op->reg, op->size, n);
     x86_set_status(c, f | (source_zero ? FLAG_CF : 0) | (n == 0 ? FLAG_ZF : 0));
 }
@@ -150,6 +152,7 @@ OP(bextr)
     uint64_t r = start < bits ? a >> start & bits_mask(length > 64 ? 64 : length) : 0;
     gpr_write(c, op->reg, op->size, r);
     cc_logic(c, r, bits);
+    c->cc.aux = BIT(3); /* AF is undefined: as AMD's processors do */
 }
 
 /* The three that work on the lowest set bit write the register VEX.vvvv. */

@@ -106,6 +106,13 @@ static unsigned __int128 dividend(const struct x86_cpu *c, unsigned size)
     return (unsigned __int128)gpr_read(c, X86_RDX, size) << (size * 8) | gpr_read(c, X86_RAX, size);
 }
 
+/* All flags are undefined. AMD's processors set AF, clear ZF, SF and PF, and keep CF and OF. */
+static void cc_divided(struct x86_cpu *c)
+{
+    c->cc.result = 1;
+    c->cc.aux = (c->cc.aux & (BIT(63) | BIT(62))) | BIT(3);
+}
+
 OP(div)
 {
     unsigned bits = op->size * 8;
@@ -118,6 +125,7 @@ OP(div)
         set_wide(c, op->size, (uint64_t)(n / d), (uint64_t)(n % d));
     else
         set_wide(c, op->size, (uint64_t)n / d, (uint64_t)n % d);
+    cc_divided(c);
 }
 
 OP(idiv)
@@ -132,6 +140,7 @@ OP(idiv)
     if (q != bits_sign_extend((uint64_t)q, bits))
         x86_raise(c, X86_DE);
     set_wide(c, op->size, (uint64_t)q, (uint64_t)(n % d));
+    cc_divided(c);
 }
 
 /* ---- decimal adjustment (SDM 2: AAA, AAD, AAM, AAS, DAA, DAS) ---- */
@@ -140,12 +149,13 @@ static void adjust_unpacked(struct x86_cpu *c, bool subtract)
 {
     uint16_t ax = (uint16_t)c->s.gpr[X86_RAX];
     bool adjust = (ax & 0xf) > 9 || cc_af(c);
-    if (adjust)
-        ax = (uint16_t)(subtract ? ax - 0x106 : ax + 0x106);
-    ax &= 0xff0f;
-    gpr_write(c, X86_RAX, 2, ax);
-    cc_logic(c, ax & 0xff, 8);
-    c->cc.aux = adjust ? BIT(63) | BIT(62) | BIT(3) : 0;
+    uint16_t by = adjust ? 0x106 : 0, r = (uint16_t)(subtract ? ax - by : ax + by);
+    uint64_t carries = subtract ? carries_of_sub(ax, by, r) : carries_of_add(ax, by, r);
+    gpr_write(c, X86_RAX, 2, r & 0xff0f);
+    /* The undefined flags are those of the 16-bit sum, as AMD's processors have them. */
+    cc_arith(c, r, carries, 16);
+    bool of = cc_of(c);
+    c->cc.aux = adjust ? BIT(63) | (uint64_t)!of << 62 | BIT(3) : (uint64_t)of << 62;
 }
 
 OP(aaa)
@@ -170,9 +180,11 @@ OP(aam)
 OP(aad)
 {
     uint16_t ax = (uint16_t)c->s.gpr[X86_RAX];
-    uint8_t al = (uint8_t)((ax & 0xff) + (ax >> 8) * (uint8_t)op->imm);
-    gpr_write(c, X86_RAX, 2, al);
-    cc_logic(c, al, 8);
+    uint8_t al = (uint8_t)ax, tens = (uint8_t)((ax >> 8) * (uint8_t)op->imm);
+    uint8_t r = (uint8_t)(al + tens);
+    gpr_write(c, X86_RAX, 2, r);
+    /* The undefined flags are those of the sum, as AMD's processors have them. */
+    cc_arith(c, r, carries_of_add(al, tens, r), 8);
 }
 
 static void adjust_packed(struct x86_cpu *c, bool subtract)
@@ -189,7 +201,9 @@ static void adjust_packed(struct x86_cpu *c, bool subtract)
     }
     gpr_write(c, X86_RAX, 1, al);
     cc_logic(c, al, 8);
-    c->cc.aux = (cf ? BIT(63) | BIT(62) : 0) | (low ? BIT(3) : 0);
+    /* OF is undefined: that of the whole correction, as AMD's processors have it. */
+    bool of = ((subtract ? before & ~al : ~before & al) & 0x80) != 0;
+    c->cc.aux = (uint64_t)cf << 63 | (uint64_t)(cf ^ of) << 62 | (low ? BIT(3) : 0);
 }
 
 OP(daa)

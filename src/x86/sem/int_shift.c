@@ -9,12 +9,19 @@
 
 typedef uint64_t shift_fn(struct x86_cpu *c, uint64_t a, unsigned n, unsigned bits);
 
+/* AF is set, as AMD's processors do. */
+static ALWAYS_INLINE void cc_shift(struct x86_cpu *c, uint64_t r, bool cf, bool of, unsigned bits)
+{
+    cc_result_cf_of(c, r, cf, of, bits);
+    c->cc.aux |= BIT(3);
+}
+
 static ALWAYS_INLINE uint64_t shift_shl(struct x86_cpu *c, uint64_t a, unsigned n, unsigned bits)
 {
     uint64_t r = n < 64 ? a << n : 0;
     bool cf = n <= bits && (a >> (bits - n) & 1);
     bool of = (r >> (bits - 1) & 1) ^ cf;
-    cc_result_cf_of(c, r, cf, of, bits);
+    cc_shift(c, r, cf, of, bits);
     return r;
 }
 
@@ -23,7 +30,7 @@ static ALWAYS_INLINE uint64_t shift_shr(struct x86_cpu *c, uint64_t a, unsigned 
     uint64_t r = a >> n;
     bool cf = a >> (n - 1) & 1;
     bool of = ((r << 1 ^ r) >> (bits - 1)) & 1;
-    cc_result_cf_of(c, r, cf, of, bits);
+    cc_shift(c, r, cf, of, bits);
     return r;
 }
 
@@ -32,7 +39,7 @@ static ALWAYS_INLINE uint64_t shift_sar(struct x86_cpu *c, uint64_t a, unsigned 
     int64_t s = bits_sign_extend(a, bits);
     int64_t r = s >> n;
     bool cf = s >> (n - 1) & 1;
-    cc_result_cf_of(c, (uint64_t)r, cf, false, bits);
+    cc_shift(c, (uint64_t)r, cf, false, bits);
     return (uint64_t)r;
 }
 
@@ -65,8 +72,6 @@ static ALWAYS_INLINE uint64_t shift_rcl(struct x86_cpu *c, uint64_t a, unsigned 
 {
     if (bits < 32)
         n %= bits + 1;
-    if (n == 0)
-        return a;
     unsigned __int128 ring = (unsigned __int128)cc_cf(c) << bits | a;
     ring = ring << n | ring >> (bits + 1 - n);
     bool cf = ring >> bits & 1;
@@ -79,8 +84,6 @@ static ALWAYS_INLINE uint64_t shift_rcr(struct x86_cpu *c, uint64_t a, unsigned 
 {
     if (bits < 32)
         n %= bits + 1;
-    if (n == 0)
-        return a;
     unsigned __int128 ring = (unsigned __int128)cc_cf(c) << bits | a;
     ring = ring >> n | ring << (bits + 1 - n);
     bool cf = ring >> bits & 1;
@@ -136,7 +139,7 @@ static uint64_t double_left(struct x86_cpu *c, uint64_t a, uint64_t b, unsigned 
     unsigned top = bits == 16 ? 48 : 2 * bits;
     uint64_t r = cut((uint64_t)(wide >> (top - bits - n)), bits);
     bool cf = wide >> (top - n) & 1;
-    cc_result_cf_of(c, r, cf, (r >> (bits - 1) & 1) ^ (a >> (bits - 1) & 1), bits);
+    cc_shift(c, r, cf, (r >> (bits - 1) & 1) ^ cf, bits);
     return r;
 }
 
@@ -147,7 +150,7 @@ static uint64_t double_right(struct x86_cpu *c, uint64_t a, uint64_t b, unsigned
         wide |= (unsigned __int128)a << 32;
     uint64_t r = cut((uint64_t)(wide >> n), bits);
     bool cf = wide >> (n - 1) & 1;
-    cc_result_cf_of(c, r, cf, (r >> (bits - 1) & 1) ^ (a >> (bits - 1) & 1), bits);
+    cc_shift(c, r, cf, ((r << 1 ^ r) >> (bits - 1)) & 1, bits);
     return r;
 }
 
