@@ -39,13 +39,16 @@ deps:
 
 guests:
 	@tools/fetch $(GUESTS) linux-image-cloud-amd64 busybox-static memtest86+ \
-	    debian-installer-12-netboot-amd64 linux-image-686-pae:i386 busybox-static:i386
-	@tools/pack-initramfs $(GUESTS)/initramfs.gz $(GUESTS)/busybox-static/bin/busybox tools/init
-	@tools/pack-initramfs $(GUESTS)/initramfs32.gz \
-	    $(GUESTS)/busybox-static:i386/bin/busybox tools/init
+	    debian-installer-12-netboot-amd64 linux-image-686-pae:i386 busybox-static:i386; \
+	    fetched=$$?; \
+	    tools/pack-initramfs $(GUESTS)/initramfs.gz \
+	        $(GUESTS)/busybox-static/bin/busybox tools/init && \
+	    tools/pack-initramfs $(GUESTS)/initramfs32.gz \
+	        $(GUESTS)/busybox-static:i386/bin/busybox tools/init && exit $$fetched
 
 check check-slow: deps
-	@$(MAKE) --no-print-directory build sanitize guests
+	@$(MAKE) --no-print-directory build sanitize
+	@$(MAKE) --no-print-directory guests || echo "Tests of the guests that are missing are skipped."
 	@test/run.py --build $(BUILD) --sanitize $(SANITIZE) --jobs $(JOBS) \
 	    $(if $(filter check-slow,$@),--slow) $(TESTS)
 
