@@ -9,9 +9,9 @@
 #include "engine/emulate/lower.h"
 #include "x86/insn.h"
 
-/* Blocks of code segments with a base or a limit are only entered by the run loop, which checks
- * both. */
-enum { KEY_SEGMENTED = 1u << 2 };
+/* Beside enum x86_code. Blocks of code segments with a base or a limit are only entered by the run
+ * loop, which checks both. In real and virtual-8086 mode there are no VEX prefixes. */
+enum { KEY_SEGMENTED = 1u << 2, KEY_REAL = 1u << 3 };
 
 /* What x86_rip() goes by while an instruction is fetched. */
 static const struct op fetching;
@@ -20,7 +20,7 @@ static uint32_t block_key(const struct x86_cpu *c)
 {
     const struct x86_segment *cs = &c->s.seg[X86_CS];
     bool segmented = c->code != X86_CODE64 && (cs->base != 0 || cs->limit != UINT32_MAX);
-    return c->code | (segmented ? KEY_SEGMENTED : 0);
+    return c->code | (segmented ? KEY_SEGMENTED : 0) | (x86_protected(c) ? 0 : KEY_REAL);
 }
 
 /* The linear address of an offset in CS. */
@@ -66,6 +66,18 @@ static void end_block(struct op *op, op_fn *fn, unsigned end)
     *op = (struct op){.fn = fn, .end = (uint16_t)end};
 }
 
+/* Makes an operation of what x86_decode() said of the bytes at offset `at`. Returns SEM_* flags. */
+static unsigned lower(const struct x86_cpu *c, enum x86_decode_status status, struct x86_insn *insn,
+                      unsigned at, struct op *op)
+{
+    bool vex = insn->prefixes & (X86_PREFIX_VEX | X86_PREFIX_EVEX);
+    if (status == X86_DECODED && (!vex || x86_protected(c)))
+        return lower_insn(insn, c->code, at + insn->len, op);
+    insn->len = insn->len ? insn->len : 1;
+    lower_invalid(insn->len, at + insn->len, status == X86_DECODE_TOO_LONG, op);
+    return SEM_ENDS;
+}
+
 /* ---- blocks that are kept ---- */
 
 /* Decodes n bytes at host into b. Returns how many operations came of it; 0: the first instruction
@@ -80,14 +92,7 @@ static unsigned decode_block(const struct x86_cpu *c, const uint8_t *host, uint6
         enum x86_decode_status status = x86_decode(host + at, n - at, c->code, &insn);
         if (status == X86_DECODE_SHORT)
             break;
-        struct op *op = &b->ops[count];
-        if (status == X86_DECODED) {
-            ended = lower_insn(&insn, c->code, at + insn.len, op) & SEM_ENDS;
-        } else {
-            insn.len = insn.len ? insn.len : 1;
-            lower_invalid(insn.len, at + insn.len, status == X86_DECODE_TOO_LONG, op);
-            ended = true;
-        }
+        ended = lower(c, status, &insn, at, &b->ops[count]) & SEM_ENDS;
         at += insn.len;
         count++;
     }
@@ -187,13 +192,9 @@ struct block *emulate_scratch_block(struct engine_vcpu *v)
     }
     if (status == X86_DECODE_SHORT) /* it runs over the segment's limit, or is too long */
         x86_raise_gp0(c);
-    *b = (struct block){.insns = 1, .bytes = insn.len};
-    if (status == X86_DECODED) {
-        lower_insn(&insn, c->code, insn.len, &b->ops[0]);
-    } else {
-        insn.len = insn.len ? insn.len : 1;
-        lower_invalid(insn.len, insn.len, status == X86_DECODE_TOO_LONG, &b->ops[0]);
-    }
+    *b = (struct block){.insns = 1};
+    lower(c, status, &insn, 0, &b->ops[0]);
+    b->bytes = insn.len;
     end_block(&b->ops[1], op_stop, insn.len);
     return b;
 }

@@ -151,7 +151,8 @@ static bool must_step(const struct engine_vcpu *v)
 /* What the jump cache's entries must agree with. Never 0, which no entry may match. */
 static uint64_t jump_key(const struct engine_vcpu *v)
 {
-    return v->generation << 8 | (uint64_t)v->cpu.cpl << 4 | v->cpu.code << 1 | 1;
+    const struct x86_cpu *c = &v->cpu;
+    return v->generation << 8 | (uint64_t)c->cpl << 4 | c->code << 2 | x86_protected(c) << 1 | 1;
 }
 
 static int idle(const struct x86_cpu *c)
