@@ -158,7 +158,7 @@ bool bios_install(struct place *place, struct error *err)
         uint8_t vector[4];
         store_u16(vector, BIOS_CODE + vectors[i].entry);
         store_u16(vector + 2, BIOS_SEGMENT);
-        ok = memory_write(place->memory, vectors[i].vector * 4, vector, sizeof vector);
+        ok = memory_write(place->memory, vectors[i].vector * 4u, vector, sizeof vector);
     }
     return ok || error_set(err, "--boot 16: the guest has no memory for a BIOS; use --boot 32");
 }

@@ -2,9 +2,11 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "boot/loaders.h"
 #include "boot/unpack.h"
+#include "x86/state.h"
 
 static const char *const way_names[BOOT_WAYS] = {
     [BOOT_AUTO] = "auto",
@@ -49,23 +51,31 @@ bool load_cmdline(struct load *l, const char *prefix, unsigned max, struct error
     return true;
 }
 
+static void forget_kernel(struct load *l)
+{
+    l->kernel.data = NULL;
+    l->kernel.size = 0;
+    scratch_close(&l->scratch);
+}
+
 bool load_module(struct load *l, const char *what, const char *path, bool top, uint64_t floor,
                  uint64_t limit, struct loaded_module *out, struct error *err)
 {
-    struct image image;
-    if (!image_read(&image, what, path, l->place.memory->size, err))
+    uint64_t size, have = l->place.memory->size;
+    forget_kernel(l);
+    int fd = image_open(what, path, have, &size, err);
+    if (fd < 0)
         return false;
-    uint64_t at = top ? place_find_top(&l->place, image.size, floor, limit)
-                      : place_find_low(&l->place, image.size, floor, limit);
-    *out = (struct loaded_module){.gpa = at, .size = image.size};
-    bool ok = true;
-    if (at == UINT64_MAX || !memory_write(l->place.memory, at, image.data, image.size))
-        ok = error_set(err,
-                       "%s %s: its %" PRIu64
-                       " MiB do not fit beside the kernel into the guest's %" PRIu64
-                       " MiB; raise --memory",
-                       what, path, (image.size + 0xfffff) >> 20, l->place.memory->size >> 20);
-    image_free(&image);
+    uint64_t at = top ? place_find_top(&l->place, size, floor, limit)
+                      : place_find_low(&l->place, size, floor, limit);
+    bool ok = at == UINT64_MAX
+                  ? error_set(err,
+                              "%s %s: its %" PRIu64 " MiB do not fit beside the kernel into the "
+                              "guest's %" PRIu64 " MiB; raise --memory",
+                              what, path, (size + 0xfffff) >> 20, have >> 20)
+                  : image_copy(l->place.memory, at, fd, what, path, &size, err);
+    close(fd);
+    *out = (struct loaded_module){.gpa = at, .size = size};
     return ok;
 }
 
@@ -100,26 +110,33 @@ static bool pick_loader(struct load *l, struct error *err)
 /* A kernel that is compressed as a whole (vmlinux.gz, a Multiboot kernel for GRUB) is unpacked. */
 static bool unpack_kernel(struct load *l, struct error *err)
 {
-    const struct image *k = &l->kernel;
+    struct image *k = &l->kernel;
     if (linux_is_image(k) || !unpack_format(k->data, k->size))
         return true;
     char what[256];
-    uint8_t *data = NULL;
-    size_t size = 0;
     snprintf(what, sizeof what, "kernel %s", k->path);
-    if (!unpack(k->data, k->size, 0, l->place.memory->size, what, &data, &size, err))
+    if (!unpack(&l->scratch, k->data, k->size, 0, l->place.memory->size, what, &k->data, &k->size,
+                err))
         return false;
-    image_free(&l->kernel);
-    l->kernel.data = data;
-    l->kernel.size = size;
-    if (size == 0)
+    if (k->size == 0)
         return error_set(err, "%s: unpacks to nothing; give another file", what);
     return true;
+}
+
+static bool load_with_scratch(struct load *l, struct error *err)
+{
+    l->place.scratch = &l->scratch;
+    bool ok = image_read(&l->kernel, "kernel", l->options->kernel, l->place.memory->size,
+                         &l->scratch, err) &&
+              unpack_kernel(l, err) && pick_loader(l, err);
+    forget_kernel(l);
+    return ok;
 }
 
 bool boot_load(struct memory *memory, const struct boot_options *options, struct x86_state *state,
                struct error *err)
 {
+    const struct x86_state reset = *state;
     struct load l = {
         .options = options,
         .place = {.memory = memory,
@@ -130,9 +147,14 @@ bool boot_load(struct memory *memory, const struct boot_options *options, struct
     };
     if (!place_is_ram(&l.place, 0, PLACE_STACK))
         return error_set(err, "memory: too little for a boot loader; raise --memory to 1M");
-    if (!image_read(&l.kernel, "kernel", options->kernel, memory->size, err))
+    scratch_init(&l.scratch, memory, options->map, options->map_count);
+    if (load_with_scratch(&l, err))
+        return true;
+    if (!l.scratch.insufficient)
         return false;
-    bool ok = unpack_kernel(&l, err) && pick_loader(&l, err);
-    image_free(&l.kernel);
-    return ok;
+    *state = reset;
+    if (err)
+        *err = (struct error){0};
+    l.scratch = (struct scratch){0};
+    return load_with_scratch(&l, err);
 }

@@ -1,6 +1,6 @@
 /*
- * A file in host memory: a kernel image, an initrd, a module; and reads of its fields that never
- * leave it.
+ * Files that go into a guest: a kernel image as a whole, and reads of its fields that never leave
+ * it; an initrd or a module on its way into guest memory.
  */
 #ifndef DOPPEL_BOOT_IMAGE_H
 #define DOPPEL_BOOT_IMAGE_H
@@ -11,18 +11,27 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "boot/scratch.h"
 
 struct image {
     const char *path; /* as the user typed it, for messages; the caller's */
-    uint8_t *data;    /* owned */
+    uint8_t *data;    /* the scratch's that it was read into */
     size_t size;
 };
 
-/* Reads a whole regular file of 1 to limit bytes; what names its role in messages ("kernel"). On
- * failure *image is empty. */
+/* Opens a regular file of 1 to limit bytes; what names its role in messages ("kernel"). Returns its
+ * descriptor, or -1. */
+int image_open(const char *what, const char *path, uint64_t limit, uint64_t *size,
+               struct error *err);
+
+/* Reads the whole file. On failure *image is empty. */
 bool image_read(struct image *image, const char *what, const char *path, uint64_t limit,
-                struct error *err);
-void image_free(struct image *image);
+                struct scratch *scratch, struct error *err);
+
+/* Copies an open file to guest memory; *size comes in as image_open() gave it and is corrected when
+ * the file has become shorter. */
+bool image_copy(struct memory *memory, uint64_t gpa, int fd, const char *what, const char *path,
+                uint64_t *size, struct error *err);
 
 /* Whether [offset, offset + n) lies in the image. */
 static inline bool image_has(const struct image *i, uint64_t offset, uint64_t n)

@@ -258,25 +258,21 @@ bool linux_load_elf(struct load *l, struct error *err)
 static bool unpack_payload(struct load *l, const struct bzimage *b, struct image *out,
                            struct error *err)
 {
-    const uint8_t *data = l->kernel.data + b->payload;
+    uint8_t *data = l->kernel.data + b->payload;
     uint64_t size = b->payload_size, limit = l->place.memory->size;
     *out = (struct image){.path = l->kernel.path};
     if (load_u32(data) == 0x464c457f) { /* CONFIG_KERNEL_UNCOMPRESSED */
-        out->data = malloc(size);
-        if (!out->data)
-            return bad(&l->kernel, err, "no host memory to unpack it into; free some");
-        memcpy(out->data, data, size);
+        out->data = data;
         out->size = size;
         return true;
     }
     char what[256];
     snprintf(what, sizeof what, "kernel %s", l->kernel.path);
     uint32_t stated = load_u32(data + size - 4);
-    if (!unpack(data, size, stated, limit, what, &out->data, &out->size, err))
+    if (!unpack(&l->scratch, data, size, stated, limit, what, &out->data, &out->size, err))
         return false;
     if (out->size == stated)
         return true;
-    image_free(out);
     return error_set(err, "%s: its %s data are damaged; fetch it again", what,
                      unpack_format(data, size));
 }
@@ -304,7 +300,6 @@ static bool load_payload(struct load *l, const struct bzimage *b, struct error *
         ok = bad(&l->kernel, err, "its payload is not an ELF file; try --boot 32");
     ok = ok && elf_parse(&elf, &vmlinux, err) && load_elf(l, &elf, &entry, &end, err) &&
          params_finish(&p, l, end, b->cmdline_max, b->initrd_max, err);
-    image_free(&vmlinux);
     if (ok)
         enter(l, elf.is64, entry);
     return ok;
@@ -355,9 +350,9 @@ static bool load_real(struct load *l, const struct bzimage *b, struct error *err
     uint64_t header_end = HDR_MAGIC + (uint64_t)image_u8(&l->kernel, HDR_JUMP_LENGTH);
     if (header_end > PARAMS_HEADER_END)
         header_end = PARAMS_HEADER_END;
-    if (!params_initrd(&p, l, floor, b->initrd_max, err) ||
-        !place_put(&l->place, BODY, l->kernel.data + b->body, b->body_size, b->body_size, err) ||
+    if (!place_put(&l->place, BODY, l->kernel.data + b->body, b->body_size, b->body_size, err) ||
         !place_put(&l->place, REAL_BASE, l->kernel.data, b->setup_size, b->setup_size, err) ||
+        !params_initrd(&p, l, floor, b->initrd_max, err) ||
         !place_put(&l->place, REAL_BASE + PARAMS_HEADER, p.page + PARAMS_HEADER,
                    header_end - PARAMS_HEADER, header_end - PARAMS_HEADER, err) ||
         !place_put(&l->place, REAL_CMDLINE, append, length + 1, length + 1, err) ||

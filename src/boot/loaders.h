@@ -14,7 +14,8 @@ struct load {
     const struct boot_options *options;
     struct place place;
     struct x86_state *state;
-    struct image kernel;
+    struct scratch scratch;
+    struct image kernel; /* empty once a module was loaded */
 };
 
 /* A Linux bzImage (Linux, Documentation/arch/x86/boot.rst). */
@@ -38,7 +39,8 @@ bool foreign_refuse(const struct image *kernel, struct error *err);
  * before it, with a space, or NULL. */
 bool load_cmdline(struct load *l, const char *prefix, unsigned max, struct error *err);
 
-/* Reads a module and writes it at the highest (top) or lowest place in [floor, limit). */
+/* Copies a module to the highest (top) or lowest place in [floor, limit). The kernel must be where
+ * it belongs: its file's contents are given up, to make room. */
 struct loaded_module {
     uint64_t gpa, size;
 };

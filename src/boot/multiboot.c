@@ -192,7 +192,7 @@ static bool write_info(struct load *l, unsigned modules, struct error *err)
 
 bool multiboot_load(struct load *l, struct error *err)
 {
-    uint64_t at, entry, end;
+    uint64_t at, entry = 0, end = 0;
     unsigned modules;
     if (!find_header(&l->kernel, &at))
         return error_set(err, "kernel %s: has no Multiboot header; leave --boot out",

@@ -51,7 +51,7 @@ bool place_refuse(const struct place *p, uint64_t gpa, uint64_t size, struct err
 bool place_put(struct place *p, uint64_t gpa, const void *data, uint64_t filesz, uint64_t memsz,
                struct error *err)
 {
-    if (!place_is_ram(p, gpa, memsz))
+    if (!place_is_ram(p, gpa, memsz) || (p->scratch && scratch_overlaps(p->scratch, gpa, memsz)))
         return place_refuse(p, gpa, memsz, err);
     if ((filesz && !memory_write(p->memory, gpa, data, filesz)) ||
         (memsz > filesz && !memory_fill(p->memory, gpa + filesz, 0, memsz - filesz)))

@@ -6,6 +6,7 @@
 #define DOPPEL_BOOT_PLACE_H
 
 #include "boot/boot.h"
+#include "boot/scratch.h"
 #include "memory/memory.h"
 
 /* Guest-physical addresses that the loaders use themselves, all below the 640 KiB that every PC
@@ -23,6 +24,7 @@ enum {
 
 struct place {
     struct memory *memory;
+    struct scratch *scratch; /* nothing is written over it; may be NULL */
     const struct boot_range *map;
     unsigned map_count;
     const char *kernel; /* path, for messages */

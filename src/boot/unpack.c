@@ -9,10 +9,10 @@
 #include <lz4.h>
 #include <lzma.h>
 #include <lzo/lzo1x.h>
-#include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "base/bits.h"
 
@@ -20,8 +20,9 @@ enum { SINK_FIRST = 1 << 20 };
 
 enum unpack_result { UNPACK_OK, UNPACK_DAMAGED, UNPACK_TOO_LARGE, UNPACK_NO_MEMORY };
 
-/* Where unpacked bytes go. */
+/* Where unpacked bytes go: a piece of the scratch that grows. */
 struct sink {
+    struct scratch *scratch;
     uint8_t *data;
     size_t size, capacity;
     uint64_t limit;
@@ -35,11 +36,14 @@ static enum unpack_result sink_reserve(struct sink *s, size_t n)
     if (n > s->limit || s->size > s->limit - n)
         return UNPACK_TOO_LARGE;
     uint64_t want = s->capacity ? (uint64_t)s->capacity * 2 : SINK_FIRST;
+    uint64_t room = scratch_room(s->scratch, s->data);
     if (want < s->size + n)
         want = s->size + n;
     if (want > s->limit)
         want = s->limit;
-    uint8_t *data = realloc(s->data, want);
+    if (want > room && s->size + n <= room)
+        want = room;
+    uint8_t *data = scratch_grow(s->scratch, s->data, want);
     if (!data)
         return UNPACK_NO_MEMORY;
     s->data = data;
@@ -96,9 +100,20 @@ static enum unpack_result unpack_lzma_stream(lzma_stream *l, const uint8_t *data
 /* A dictionary that the headers may ask for: larger ones are a hostile file's. */
 #define LZMA_MEMORY (UINT64_C(1) << 30)
 
+/* The dictionary, tens of MiB, goes to the scratch where that is the guest's memory. */
+static void *lzma_take(void *scratch, size_t count, size_t size)
+{
+    size_t n;
+    return __builtin_mul_overflow(count, size, &n) ? NULL : scratch_take(scratch, n);
+}
+
+static void lzma_leave(void *scratch, void *piece) {}
+
 static enum unpack_result unpack_xz(const uint8_t *data, size_t size, struct sink *s)
 {
+    const lzma_allocator allocator = {lzma_take, lzma_leave, s->scratch};
     lzma_stream l = LZMA_STREAM_INIT;
+    l.allocator = s->scratch->memory ? &allocator : NULL;
     if (lzma_stream_decoder(&l, LZMA_MEMORY, 0) != LZMA_OK)
         return UNPACK_NO_MEMORY;
     return unpack_lzma_stream(&l, data, size, s);
@@ -106,7 +121,9 @@ static enum unpack_result unpack_xz(const uint8_t *data, size_t size, struct sin
 
 static enum unpack_result unpack_lzma(const uint8_t *data, size_t size, struct sink *s)
 {
+    const lzma_allocator allocator = {lzma_take, lzma_leave, s->scratch};
     lzma_stream l = LZMA_STREAM_INIT;
+    l.allocator = s->scratch->memory ? &allocator : NULL;
     if (lzma_alone_decoder(&l, LZMA_MEMORY) != LZMA_OK)
         return UNPACK_NO_MEMORY;
     return unpack_lzma_stream(&l, data, size, s);
@@ -137,6 +154,24 @@ static enum unpack_result unpack_bzip2(const uint8_t *data, size_t size, struct 
     return result;
 }
 
+/* One block into what is left of the sink, or of the limit: the library does not say whether a
+ * block is damaged or too large, but within the limit it can only be the former. */
+static enum unpack_result lz4_block(const uint8_t *data, size_t packed, size_t max, struct sink *s,
+                                    int *n)
+{
+    size_t room = s->limit - s->size < max ? s->limit - s->size : max;
+    if (room == 0)
+        return UNPACK_TOO_LARGE;
+    enum unpack_result result = sink_reserve(s, room);
+    if (result != UNPACK_OK)
+        return result;
+    *n = LZ4_decompress_safe((const char *)data, (char *)s->data + s->size, (int)packed, (int)room);
+    if (*n < 0)
+        return room < max ? UNPACK_TOO_LARGE : UNPACK_DAMAGED;
+    s->size += (size_t)*n;
+    return UNPACK_OK;
+}
+
 /* The legacy frame of lz4 (its doc/lz4_Frame_format.md, "Legacy frame"): the magic number, then
  * blocks with their packed size before them, each but the last unpacking to 8 MiB. There is no end
  * mark: what is too short for a block, or can't be one's size, ends it. */
@@ -144,9 +179,6 @@ static enum unpack_result unpack_lz4(const uint8_t *data, size_t size, struct si
 {
     enum { MAGIC_SIZE = 4, BLOCK = 8 << 20 };
     const size_t packed_max = LZ4_COMPRESSBOUND(BLOCK);
-    uint8_t *block = malloc(BLOCK);
-    if (!block)
-        return UNPACK_NO_MEMORY;
     enum unpack_result result = UNPACK_OK;
     size_t at = MAGIC_SIZE;
     int n = BLOCK;
@@ -157,16 +189,9 @@ static enum unpack_result unpack_lz4(const uint8_t *data, size_t size, struct si
             result = UNPACK_DAMAGED;
             break;
         }
-        n = LZ4_decompress_safe((const char *)data + at, (char *)block, (int)packed, BLOCK);
-        if (n < 0)
-            result = UNPACK_DAMAGED;
-        else if ((result = sink_reserve(s, (size_t)n)) == UNPACK_OK) {
-            memcpy(s->data + s->size, block, (size_t)n);
-            s->size += (size_t)n;
-        }
+        result = lz4_block(data + at, packed, BLOCK, s, &n);
         at += packed;
     }
-    free(block);
     /* A last block that happens to be full may be followed by the file's own trailer. */
     return result == UNPACK_DAMAGED && s->size && s->size % BLOCK == 0 && size - at < 4 ? UNPACK_OK
                                                                                         : result;
@@ -245,32 +270,33 @@ static enum unpack_result unpack_lzo(const uint8_t *data, size_t size, struct si
     }
 }
 
+/* In one go, which needs no window besides the result. */
 static enum unpack_result unpack_zstd(const uint8_t *data, size_t size, struct sink *s)
 {
-    enum { WINDOW_LOG = 27 }; /* what kernels are packed with at the most */
-    ZSTD_DStream *z = ZSTD_createDStream();
+    size_t packed = ZSTD_findFrameCompressedSize(data, size);
+    if (ZSTD_isError(packed))
+        return UNPACK_DAMAGED;
+    unsigned long long stated = ZSTD_getFrameContentSize(data, size);
+    uint64_t room = scratch_room(s->scratch, s->data);
+    if (stated <= s->limit)
+        room = stated;
+    else if (room > s->limit)
+        room = s->limit;
+    enum unpack_result result = room ? sink_reserve(s, room) : UNPACK_OK;
+    if (result != UNPACK_OK)
+        return result;
+    ZSTD_DCtx *z = ZSTD_createDCtx();
     if (!z)
         return UNPACK_NO_MEMORY;
-    ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, WINDOW_LOG);
-    ZSTD_inBuffer in = {.src = data, .size = size};
-    enum unpack_result result = UNPACK_OK;
-    for (;;) {
-        result = sink_reserve(s, 1);
-        if (result != UNPACK_OK)
-            break;
-        ZSTD_outBuffer out = {.dst = s->data + s->size, .size = sink_room(s)};
-        size_t before = in.pos;
-        size_t left = ZSTD_decompressStream(z, &out, &in);
-        s->size += out.pos;
-        if (left == 0) /* the frame is complete */
-            break;
-        if (ZSTD_isError(left) || (out.pos == 0 && in.pos == before)) {
-            result = UNPACK_DAMAGED;
-            break;
-        }
+    size_t n = ZSTD_decompressDCtx(z, s->data + s->size, s->capacity - s->size, data, packed);
+    ZSTD_freeDCtx(z);
+    if (!ZSTD_isError(n)) {
+        s->size += n;
+        return UNPACK_OK;
     }
-    ZSTD_freeDStream(z);
-    return result;
+    if (ZSTD_getErrorCode(n) != ZSTD_error_dstSize_tooSmall)
+        return UNPACK_DAMAGED;
+    return sink_reserve(s, s->limit - s->size) == UNPACK_OK ? UNPACK_TOO_LARGE : UNPACK_NO_MEMORY;
 }
 
 static const struct format {
@@ -304,13 +330,13 @@ const char *unpack_format(const uint8_t *data, size_t size)
     return f ? f->name : NULL;
 }
 
-bool unpack(const uint8_t *data, size_t size, uint64_t hint, uint64_t limit, const char *what,
-            uint8_t **out, size_t *out_size, struct error *err)
+bool unpack(struct scratch *scratch, const uint8_t *data, size_t size, uint64_t hint,
+            uint64_t limit, const char *what, uint8_t **out, size_t *out_size, struct error *err)
 {
     const struct format *f = find_format(data, size);
     if (!f)
         return error_set(err, "%s: not compressed in a way that is known; unpack it first", what);
-    struct sink s = {.limit = limit};
+    struct sink s = {.scratch = scratch, .limit = limit};
     enum unpack_result result = sink_reserve(&s, hint && hint <= limit ? hint : 1);
     if (result == UNPACK_OK)
         result = f->unpack(data, size, &s);
@@ -319,7 +345,6 @@ bool unpack(const uint8_t *data, size_t size, uint64_t hint, uint64_t limit, con
         *out_size = s.size;
         return true;
     }
-    free(s.data);
     switch (result) {
     case UNPACK_TOO_LARGE:
         return error_set(

@@ -255,3 +255,22 @@ bool memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t n)
     after_write(m, gpa, n);
     return true;
 }
+
+bool memory_discard(struct memory *m, uint64_t gpa, uint64_t n)
+{
+    if (!all_ram(m, gpa, n) || ((gpa | n) & (MEMORY_PAGE_SIZE - 1)))
+        return false;
+    before_write(m, gpa, n);
+    for (uint64_t at = gpa, left = n; left;) {
+        const struct memory_region *r = memory_find(m, at);
+        uint8_t *hva;
+        uint64_t part = piece(m, at, left, &hva);
+        if (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      (off_t)(r->offset + (at - r->gpa)), (off_t)part) != 0)
+            memset(hva, 0, part);
+        at += part;
+        left -= part;
+    }
+    after_write(m, gpa, n);
+    return true;
+}

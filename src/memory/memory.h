@@ -83,4 +83,7 @@ bool memory_read(const struct memory *m, uint64_t gpa, void *to, uint64_t n);
 bool memory_write(struct memory *m, uint64_t gpa, const void *from, uint64_t n);
 bool memory_fill(struct memory *m, uint64_t gpa, uint8_t byte, uint64_t n);
 
+/* Fills whole pages with zeros by giving them back to the host. */
+bool memory_discard(struct memory *m, uint64_t gpa, uint64_t n);
+
 #endif

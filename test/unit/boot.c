@@ -592,6 +592,38 @@ TEST(the_same_load_again_gives_the_same_guest)
     end(&s);
 }
 
+/* The loader's working memory is the upper half of the guest's; a kernel may want to be there. */
+TEST(kernels_in_the_upper_half_of_memory_are_loaded_too)
+{
+    uint8_t elf[ELF_SIZE] = {0};
+    struct scene s;
+    begin(&s);
+    put_elf(elf, true, 0xffffffff81000000, 32 * MIB + MIB / 2);
+    put_bzimage(&s, elf, sizeof elf);
+    for (uint64_t at = 32 * MIB; at < GUEST_SIZE - MIB; at += 5 * MIB + 0x1000) {
+        store_u64(s.image + 5 * 512 + 0x400 + 64 + 24, at);
+        CHECK(boot(&s));
+        CHECK_EQ(guest_u32(&s, at), 0x4b4b4b4b);
+        CHECK_EQ(guest_u32(&s, at + 64), 0);
+        CHECK_EQ(s.state.rip, at + 16);
+    }
+    end(&s);
+}
+
+TEST(nothing_of_the_file_is_left_where_the_kernel_is_not)
+{
+    struct scene s;
+    begin(&s);
+    put_bzimage_with_elf(&s, true);
+    CHECK(boot(&s));
+    for (uint64_t gpa = 17 * MIB; gpa < GUEST_SIZE; gpa += 64)
+        if (guest_u32(&s, gpa) != 0) {
+            CHECK_EQ(gpa, GUEST_SIZE);
+            break;
+        }
+    end(&s);
+}
+
 TEST(ways_have_names)
 {
     for (unsigned way = 0; way < BOOT_WAYS; way++)
@@ -610,4 +642,6 @@ TESTS(T(payload_is_entered_in_long_mode), T(first_four_gigabytes_are_mapped_to_t
       T(damaged_notes_are_no_pvh_entry), T(multiboot_elf_gets_information),
       T(multiboot_addresses_of_the_header_are_used),
       T(multiboot_demands_that_are_unknown_are_refused),
-      T(the_same_load_again_gives_the_same_guest), T(ways_have_names))
+      T(the_same_load_again_gives_the_same_guest),
+      T(kernels_in_the_upper_half_of_memory_are_loaded_too),
+      T(nothing_of_the_file_is_left_where_the_kernel_is_not), T(ways_have_names))

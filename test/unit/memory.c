@@ -172,6 +172,31 @@ TEST(marks_written_pages_dirty)
     memory_destroy(&m);
 }
 
+TEST(discards_whole_pages_as_a_write)
+{
+    struct memory m;
+    struct told told = {.m = &m};
+    uint8_t bytes[0x4000];
+    CHECK(memory_create(&m, SIZE, NULL));
+    m.code_write = code_write;
+    m.code_ctx = &told;
+    CHECK(memory_fill(&m, 0, 0x5a, sizeof bytes));
+    atomic_store(memory_flags(&m, 0x1000), MEMORY_CODE);
+    atomic_store(memory_flags(&m, 0x2000), MEMORY_CLEAN);
+    CHECK(memory_discard(&m, 0x1000, 0x2000));
+    CHECK_EQ(told.times, 1);
+    CHECK_EQ(told.gpa, 0x1000);
+    CHECK_EQ(told.before, 0x5a);
+    CHECK_EQ(atomic_load(memory_flags(&m, 0x2000)) & MEMORY_CLEAN, 0);
+    CHECK(memory_read(&m, 0, bytes, sizeof bytes));
+    for (unsigned i = 0; i < sizeof bytes; i += 0x800)
+        CHECK_EQ(bytes[i], i < 0x1000 || i >= 0x3000 ? 0x5a : 0);
+    CHECK(!memory_discard(&m, 0x1800, 0x1000));
+    CHECK(!memory_discard(&m, 0x1000, 0x800));
+    CHECK(!memory_discard(&m, SIZE - 0x1000, 0x2000));
+    memory_destroy(&m);
+}
+
 TESTS(T(refuses_sizes_with_a_sentence), T(rounds_up_to_whole_pages), T(leaves_the_hole_below_4_gib),
       T(does_all_or_nothing), T(takes_any_address_and_length), T(tells_of_code_before_it_changes),
-      T(marks_written_pages_dirty))
+      T(marks_written_pages_dirty), T(discards_whole_pages_as_a_write))

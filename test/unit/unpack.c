@@ -11,7 +11,9 @@
 #include <zstd.h>
 
 #include "base/bits.h"
+#include "boot/boot.h"
 #include "boot/unpack.h"
+#include "memory/memory.h"
 #include "test.h"
 
 /* Larger than one block of a format, but for lz4, whose blocks of 8 MiB are tested by themselves.
@@ -149,15 +151,19 @@ static const struct {
     {"zstd", pack_zstd, false},
 };
 
+/* In host memory, where the sanitizers see every byte; what comes out is the scratch's. */
+static struct scratch scratch;
+
 static bool try_unpack(const uint8_t *data, size_t size, uint64_t limit, uint8_t **out, size_t *n,
                        struct error *err)
 {
     memset(err, 0, sizeof *err);
-    return unpack(data, size, 0, limit, "kernel", out, n, err);
+    scratch_close(&scratch);
+    return unpack(&scratch, data, size, 0, limit, "kernel", out, n, err);
 }
 
 /* With what follows the payload in a kernel image: its size, which is not part of the stream. */
-TEST(every_format_comes_out_as_it_went_in)
+static void check_every_format(void)
 {
     uint8_t *plain = make_plain(), *packed = malloc(PACKED_MAX + 4), *out = NULL;
     size_t n = 0;
@@ -174,10 +180,35 @@ TEST(every_format_comes_out_as_it_went_in)
         }
         CHECK_EQ(n, PLAIN);
         CHECK(n == PLAIN && memcmp(out, plain, PLAIN) == 0);
-        free(out);
     }
+    scratch_close(&scratch);
     free(packed);
     free(plain);
+}
+
+TEST(every_format_comes_out_as_it_went_in)
+{
+    check_every_format();
+}
+
+/* Also where files are held in the guest's own memory, and then nothing of them is left there. */
+TEST(every_format_unpacks_into_guest_memory)
+{
+    enum { SIZE = 64 << 20 };
+    static const struct boot_range map[] = {{0, SIZE, BOOT_RANGE_RAM}};
+    struct memory memory;
+    CHECK(memory_create(&memory, SIZE, NULL));
+    CHECK(memory_fill(&memory, SIZE / 2, 0x5a, 4));
+    scratch_init(&scratch, &memory, map, 1);
+    CHECK(scratch.memory != NULL);
+    check_every_format();
+    for (uint64_t gpa = 0; gpa < SIZE; gpa += sizeof(uint64_t))
+        if (*(const uint64_t *)memory_hva(&memory, gpa) != 0) {
+            CHECK_EQ(gpa, SIZE);
+            break;
+        }
+    scratch = (struct scratch){0};
+    memory_destroy(&memory);
 }
 
 /* Two blocks, and one that is exactly full and has only the size behind it. */
@@ -192,9 +223,8 @@ TEST(lz4_in_several_blocks)
         CHECK(try_unpack(packed, size + 4, 64 << 20, &out, &n, &err));
         CHECK_EQ(n, sizes[i]);
         CHECK(n == sizes[i] && memcmp(out, plain, n) == 0);
-        free(out);
-        out = NULL;
     }
+    scratch_close(&scratch);
     free(packed);
     free(plain);
 }
@@ -209,6 +239,7 @@ TEST(what_is_too_large_is_refused)
         CHECK(!try_unpack(packed, size, PLAIN - 1, &out, &n, &err));
         CHECK(strstr(err.text, "--memory") != NULL);
     }
+    scratch_close(&scratch);
     free(packed);
     free(plain);
 }
@@ -228,6 +259,7 @@ TEST(what_is_cut_short_is_refused)
             CHECK(!ok);
         }
     }
+    scratch_close(&scratch);
     free(packed);
     free(plain);
 }
@@ -242,9 +274,8 @@ TEST(damage_is_refused_where_the_format_can_tell)
         packed[size / 2] ^= 0x10;
         bool ok = try_unpack(packed, size, 64 << 20, &out, &n, &err);
         CHECK(!ok || !formats[i].sums);
-        if (ok)
-            free(out);
     }
+    scratch_close(&scratch);
     free(packed);
     free(plain);
 }
@@ -259,6 +290,6 @@ TEST(unknown_formats_are_unknown)
     CHECK(!try_unpack((const uint8_t *)"plain text", 10, 1 << 20, &out, &n, &err));
 }
 
-TESTS(T(every_format_comes_out_as_it_went_in), T(lz4_in_several_blocks),
-      T(what_is_too_large_is_refused), T(what_is_cut_short_is_refused),
+TESTS(T(every_format_comes_out_as_it_went_in), T(every_format_unpacks_into_guest_memory),
+      T(lz4_in_several_blocks), T(what_is_too_large_is_refused), T(what_is_cut_short_is_refused),
       T(damage_is_refused_where_the_format_can_tell), T(unknown_formats_are_unknown))
