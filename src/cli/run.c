@@ -135,8 +135,8 @@ static size_t filter_input(void *ctx, uint8_t *bytes, size_t n)
 static bool prepare(struct run *r, struct error *err)
 {
     bool stdio = r->console.kind == CONSOLE_STDIO;
-    if (!cli_console_open(&r->console, err) || (stdio && !terminal_open(&r->terminal, 0, err)) ||
-        !signals_take(&r->signals, err))
+    if (!signals_take(&r->signals, err) || !cli_console_open(&r->console, err) ||
+        (stdio && !terminal_open(&r->terminal, STDIN_FILENO, err)))
         return false;
     if (r->terminal.fd >= 0) {
         r->keys = (struct keys){.act = act_on_key, .ctx = r};

@@ -4,26 +4,11 @@ import struct
 import time
 
 from harness.case import PATIENCE
-
-BASE = 0x100000
-CODE = BASE + 0x20  # behind the Multiboot header
-LEFT = 0x10 << 1 | 1  # the exit status of leave(0x10)
-SPIN = b"\xeb\xfe"
-# lidt [CODE - 8], which is the header's; int3
-TRIPLE_FAULT = b"\x0f\x01\x1d" + struct.pack("<I", CODE - 8) + b"\xcc"
-
-
-def leave(value):
-    """mov eax, value; mov dx, 0xf4; out dx, eax"""
-    return b"\xb8" + struct.pack("<I", value) + b"\x66\xba\xf4\x00\xef"
+from harness.guest import CODE, LEFT, SPIN, TRIPLE_FAULT, image, leave
 
 
 def guest(t, code):
-    """A Multiboot image that is entered at its first instruction, in flat 32-bit mode."""
-    flags = 1 << 16
-    header = struct.pack("<IIIIIIII", 0x1badb002, flags, -(0x1badb002 + flags) & 0xffffffff, BASE,
-                         BASE, 0, 0, CODE)
-    return t.file("guest", header + code)
+    return t.file("guest", image(code))
 
 
 def run(t, code, *more):

@@ -66,7 +66,7 @@ def test_installed_program_and_library_work(t):
                           stdout=subprocess.DEVNULL).returncode == 0
     assert (prefix / "share/man/man1/doppel.1").exists()
     assert (prefix / "share/bash-completion/completions/doppel").exists()
-    pc = next(prefix.glob("lib/**/doppel.pc"))
+    pc = next(prefix.glob("lib*/**/doppel.pc"))
     source = t.file("use.c", b'#include <doppel/doppel.h>\n#include <stdio.h>\n'
                              b'int main(void) { puts(doppel_version()); return 0; }\n')
     flags = subprocess.run(["pkg-config", f"--define-variable=prefix={prefix}", "--cflags",
