@@ -142,12 +142,12 @@ static enum reached try_reach(struct x86_cpu *c, const struct request *r, struct
 {
     uint64_t lin = r->lin;
     s->parts = 0;
+    if (r->wide && !(x86_canonical(lin) && x86_canonical(lin + r->n - 1)))
+        return NOT_CANONICAL;
     for (unsigned left = r->n; left;) {
         struct part *p = &s->part[s->parts++];
         unsigned room = X86_PAGE_SIZE - (unsigned)(lin & ~X86_PAGE_MASK);
         p->n = left < room ? left : room;
-        if (r->wide && !x86_canonical(lin))
-            return NOT_CANONICAL;
         if (!reach_page(c, r, lin, p, error)) {
             *fault = lin;
             return PAGE_FAULT;
@@ -403,6 +403,17 @@ void x86_probe_read(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg)
     struct request r = explicit(c, lin, n, X86_READ, seg);
     struct span s;
     reach(c, &r, &s);
+}
+
+void x86_probe_image(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned access, unsigned seg)
+{
+    struct request all = explicit(c, lin, n, access, seg);
+    struct request last = explicit(c, lin + n - 1, 1, access, seg);
+    struct span s;
+    if (!all.wide || x86_canonical(all.lin))
+        check_alignment(c, &all);
+    reach(c, &last, &s);
+    reach(c, &all, &s);
 }
 
 /* ---- LOCKed accesses ---- */

@@ -30,6 +30,9 @@ void x86_write_bytes(struct x86_cpu *c, uint64_t lin, const void *from, unsigned
  * bits. */
 void x86_probe_write(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg);
 void x86_probe_read(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg);
+/* The same for images of the x87's state, whose last byte AMD's processors look at first: when
+ * several pages fault, its page is the one that is reported. */
+void x86_probe_image(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned access, unsigned seg);
 
 /* Implicit supervisor accesses (descriptor tables, TSS, interrupt stacks): at any CPL, SMAP does
  * not let AC off the hook. size is 1, 2, 4 or 8. */

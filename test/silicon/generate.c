@@ -242,19 +242,29 @@ static bool is_ud_at_page_end(const struct silicon_case *c)
            (last ^ c->before.rip) >= CASE_PAGE;
 }
 
+/* LOCK on MOV from and to CR0 (#UD, or CR8 is meant), and on VERR and VERW. */
+static bool is_locked_system(const struct silicon_case *c)
+{
+    bool cr0 = c->insn.opcode == 0x20 || c->insn.opcode == 0x22, verr = c->insn.opcode == 0;
+    return c->insn.map == 1 && (cr0 || verr) && (c->insn.prefixes & X86_PREFIX_LOCK);
+}
+
 static bool maker_decides(const struct silicon_case *c)
 {
-    return is_short_branch(c) || is_repeated_loop(c) || is_prefetch_of_register(c) ||
-           is_ud_at_page_end(c);
+    return is_short_branch(c) || is_locked_system(c) || is_repeated_loop(c) ||
+           is_prefetch_of_register(c) || is_ud_at_page_end(c);
 }
 
 /* An offset through FS or GS that is not canonical, while the linear address is: nothing, or #GP.
  */
 static bool maker_decides_address(const struct silicon_case *c)
 {
-    uint64_t offset = c->operand - segment_base(c);
-    return c->insn.is_mem && c->code == X86_CODE64 && c->insn.segment >= X86_FS &&
-           !x86_canonical(offset);
+    const uint64_t *g = c->before.gpr;
+    if (c->code != X86_CODE64 || c->insn.segment < X86_FS)
+        return false;
+    if (c->insn.is_mem)
+        return !x86_canonical(c->operand - segment_base(c));
+    return !x86_canonical(g[X86_RSI]) || !x86_canonical(g[X86_RDI]) || !x86_canonical(g[X86_RBX]);
 }
 
 /* The masks in EDX:EAX must stay as they were shaped: other components differ. */

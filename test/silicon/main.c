@@ -47,10 +47,14 @@ static bool is_run(const struct options *o, unsigned form)
     return !o->mnemonic || strcmp(o->mnemonic, f->mnemonic) == 0;
 }
 
+/* Forms that ask for REX bits are not in 32-bit code either. */
 static bool in_mode(unsigned form, unsigned code)
 {
-    uint32_t only = code == X86_CODE64 ? X86_FORM_NO64 : X86_FORM_ONLY64;
-    return !(x86_forms[form].flags & only);
+    const struct x86_form *f = &x86_forms[form];
+    if (code == X86_CODE64)
+        return !(f->flags & X86_FORM_NO64);
+    bool rex = strstr(f->encoding, " W1") || strstr(f->encoding, "rexb");
+    return !(f->flags & X86_FORM_ONLY64) && !rex;
 }
 
 /* ---- running ---- */

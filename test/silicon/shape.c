@@ -113,6 +113,12 @@ static void shape_frame(struct rng *r, struct silicon_case *c)
         gpr(c)[X86_RBP] = (uint32_t)gpr(c)[X86_RBP];
 }
 
+/* POPA that faults halfway has changed registers or not: that is not compared. */
+static void shape_popa(struct rng *r, struct silicon_case *c)
+{
+    gpr(c)[X86_RSP] = CASE_DATA + 0x400 + rng_below(r, 0x2800);
+}
+
 static void shape_target(struct rng *r, struct silicon_case *c)
 {
     if (rng_below(r, 4))
@@ -173,7 +179,7 @@ static const struct {
     {"jmp", shape_target},       {"lar", shape_selector},     {"lsl", shape_selector},
     {"verr", shape_selector},    {"verw", shape_selector},    {"arpl", shape_selector},
     {"pcmpestr", shape_lengths}, {"xsave", shape_components}, {"xrstor", shape_components},
-    {"cmpxchg", shape_compare},
+    {"cmpxchg", shape_compare},  {"popa", shape_popa},
 };
 
 void shape_registers(struct rng *r, struct silicon_case *c)
@@ -243,7 +249,7 @@ static void operand_fx(struct rng *r, const struct silicon_case *c, uint8_t *to,
     /* XSTATE_BV, XCOMP_BV and the zeros behind them. */
     to[512] = (uint8_t)rng_below(r, 4);
     if (rng_one_in(r, 12))
-        to[512 + rng_below(r, 64)] |= (uint8_t)(1u << rng_below(r, 8));
+        to[513 + rng_below(r, 63)] |= (uint8_t)(1u << rng_below(r, 8));
 }
 
 static const struct {

@@ -9,6 +9,7 @@
 #ifndef DOPPEL_X86_SEM_BLOCK_H
 #define DOPPEL_X86_SEM_BLOCK_H
 
+#include "x86/debug.h"
 #include "x86/sem/op.h"
 
 /* Where a block goes on, by the slot of the link: the branch not taken (or the end of a block
@@ -88,6 +89,7 @@ static inline const struct op *block_restart(struct x86_cpu *c, const struct op 
 {
     c->insns -= c->block->insns - (uint64_t)(op - c->block->ops);
     c->s.rip = x86_rip(c);
+    x86_debug_suspend(c);
     return NULL;
 }
 

@@ -165,8 +165,7 @@ OP(cmpxchg8b)
 /* The host's 16-byte compare-and-exchange. Where the host has none as an instruction, a failed one
  * is all the exclusive section's: x86_lock_begin() hands out no 16-byte host addresses there. */
 #if defined(__x86_64__)
-static bool host_cas128(void *p, unsigned __int128 *expected,
-                                                        unsigned __int128 desired)
+static bool host_cas128(void *p, unsigned __int128 *expected, unsigned __int128 desired)
 {
     unsigned __int128 seen =
         __sync_val_compare_and_swap((unsigned __int128 *)p, *expected, desired);

@@ -152,7 +152,8 @@ OP(bextr)
     uint64_t r = start < bits ? a >> start & bits_mask(length > 64 ? 64 : length) : 0;
     gpr_write(c, op->reg, op->size, r);
     cc_logic(c, r, bits);
-    c->cc.aux = BIT(3); /* AF is undefined: as AMD's processors do */
+    /* AF, SF and PF are undefined. AMD's processors set AF and clear SF. */
+    c->cc.aux = BIT(3) | r >> (bits - 1);
 }
 
 /* The three that work on the lowest set bit write the register VEX.vvvv. */

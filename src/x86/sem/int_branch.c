@@ -139,6 +139,9 @@ const struct sem call_sem = {.any = op_call, .flags = SEM_ENDS};
 static const struct op *op_call_rm(struct x86_cpu *c, const struct op *op)
 {
     uint64_t to = op->size == 8 ? rm_value(c, op, 64) : op_rm_read(c, op, op->size);
+    /* The stack's faults come before the target's. */
+    if (unlikely(op->size == 8 && !x86_canonical(to)))
+        x86_probe_write(c, c->s.gpr[X86_RSP] - 8, 8, X86_SS);
     to = branch_target(c, op, to);
     push_return(c, op);
     BLOCK_JUMP(c, to);

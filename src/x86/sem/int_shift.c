@@ -130,16 +130,18 @@ SHIFT_SEMS(rcr)
 
 /* ---- double shifts ---- */
 
-/* 16-bit operands with counts above 16 are undefined; processors shift a ring of both operands. */
+/* 16-bit operands with counts above 16 are undefined. AMD's processors go on shifting in what is
+ * shifted in, and clear CF; OF is CF against the top bit of the first operand's own shift. */
 static uint64_t double_left(struct x86_cpu *c, uint64_t a, uint64_t b, unsigned n, unsigned bits)
 {
     unsigned __int128 wide = (unsigned __int128)a << bits | b;
     if (bits == 16)
-        wide = wide << 16 | a;
+        wide = wide << 16 | b;
     unsigned top = bits == 16 ? 48 : 2 * bits;
     uint64_t r = cut((uint64_t)(wide >> (top - bits - n)), bits);
-    bool cf = wide >> (top - n) & 1;
-    cc_shift(c, r, cf, (r >> (bits - 1) & 1) ^ cf, bits);
+    bool cf = n <= bits && (a >> (bits - n) & 1);
+    bool of = cf ^ (a << n >> (bits - 1) & 1);
+    cc_shift(c, r, cf, of, bits);
     return r;
 }
 
@@ -147,9 +149,9 @@ static uint64_t double_right(struct x86_cpu *c, uint64_t a, uint64_t b, unsigned
 {
     unsigned __int128 wide = (unsigned __int128)b << bits | a;
     if (bits == 16)
-        wide |= (unsigned __int128)a << 32;
+        wide |= (unsigned __int128)b << 32;
     uint64_t r = cut((uint64_t)(wide >> n), bits);
-    bool cf = wide >> (n - 1) & 1;
+    bool cf = n <= bits && (a >> (n - 1) & 1);
     cc_shift(c, r, cf, ((r << 1 ^ r) >> (bits - 1)) & 1, bits);
     return r;
 }

@@ -136,7 +136,7 @@ OP(enter)
         x86_push_at(c, &sp, op->size, frame);
     sp = cut(sp - allocate, width * 8);
     /* A later push to the new top must be possible: the manual has ENTER fault for it. */
-    x86_probe_write(c, x86_linear(c, X86_SS, sp, 1, X86_WRITE), 1, X86_SS);
+    x86_probe_write(c, x86_linear(c, X86_SS, sp, op->size, X86_WRITE), op->size, X86_SS);
     x86_stack_commit(c, sp);
     gpr_write(c, X86_RBP, op->size == 2 ? 2 : width, frame);
 }

@@ -208,10 +208,11 @@ static void compare_done(struct x86_cpu *c, const struct op *op, struct string *
 
 STRING_OP(cmps)
 {
-    uint64_t from = string_linear(c, s, X86_RSI, op->seg, X86_READ);
+    /* When both fault, it is the second operand's fault, as with AMD's processors. */
     uint64_t to = string_linear(c, s, X86_RDI, X86_ES, X86_READ);
-    uint64_t a = lin_read_size(c, from, op->seg, s->size);
     uint64_t b = lin_read_size(c, to, X86_ES, s->size);
+    uint64_t from = string_linear(c, s, X86_RSI, op->seg, X86_READ);
+    uint64_t a = lin_read_size(c, from, op->seg, s->size);
     string_advance(c, s, X86_RSI, 1);
     string_advance(c, s, X86_RDI, 1);
     compare_done(c, op, s, a, b);

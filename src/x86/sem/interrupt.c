@@ -27,20 +27,13 @@ OP_END(into)
 
 OP(bound)
 {
-    int32_t index, lower, upper;
-    if (op->size == 2) {
-        int16_t pair[2];
-        op_load(c, op, pair, sizeof pair);
-        index = (int16_t)gpr_read(c, op->reg, 2);
-        lower = pair[0];
-        upper = pair[1];
-    } else {
-        int32_t pair[2];
-        op_load(c, op, pair, sizeof pair);
-        index = (int32_t)gpr_read(c, op->reg, 4);
-        lower = pair[0];
-        upper = pair[1];
-    }
+    unsigned bits = op->size * 8;
+    uint64_t lin = op_linear(c, op, 2 * op->size, X86_READ);
+    uint32_t pair[2] = {0};
+    x86_read_bytes(c, lin, &pair[0], op->size, op->seg);
+    x86_read_bytes(c, lin + op->size, &pair[1], op->size, op->seg);
+    int64_t index = bits_sign_extend(gpr_read(c, op->reg, op->size), bits);
+    int64_t lower = bits_sign_extend(pair[0], bits), upper = bits_sign_extend(pair[1], bits);
     if (index < lower || index > upper)
         x86_raise(c, X86_BR);
 }

@@ -221,8 +221,9 @@ OP(movdq2q)
 
 /* ---- bytes chosen by a mask, to rDI ---- */
 
-/* Only chosen bytes are accessed: neither is the memory between them rewritten (another vCPU may
- * write it meanwhile), nor can the memory outside of them fault. */
+/* Only chosen bytes are written: another vCPU may write those between them meanwhile. Faults are
+ * those of the whole operand, whatever is chosen: what the manual leaves open, as AMD's processors
+ * do it. */
 static void store_masked(struct x86_cpu *c, const struct op *op, const uint8_t *from,
                          const uint8_t *mask, unsigned n)
 {
@@ -231,21 +232,11 @@ static void store_masked(struct x86_cpu *c, const struct op *op, const uint8_t *
         offset = (uint32_t)offset;
     else if (op->flags & OPF_ADDR16)
         offset = (uint16_t)offset;
-    unsigned first = 0, last = n;
-    while (first < n && !(mask[first] & 0x80))
-        first++;
-    if (first == n)
-        return;
-    while (!(mask[last - 1] & 0x80))
-        last--;
-    uint64_t lin = x86_linear(c, op->seg, offset + first, last - first, X86_WRITE);
-    x86_probe_write(c, lin, last - first, op->seg);
-    for (unsigned i = first, run; i < last; i += run + 1) {
-        for (run = 0; i + run < last && mask[i + run] & 0x80;)
-            run++;
-        if (run)
-            x86_write_bytes(c, lin + (i - first), from + i, run, op->seg);
-    }
+    uint64_t lin = x86_linear(c, op->seg, offset, n, X86_WRITE);
+    x86_probe_write(c, lin, n, op->seg);
+    for (unsigned i = 0; i < n; i++)
+        if (mask[i] & 0x80)
+            x86_write8(c, lin + i, from[i], op->seg);
 }
 
 OP(maskmovdqu)
@@ -256,8 +247,8 @@ OP(maskmovdqu)
 
 OP(maskmovq)
 {
-    x86_mmx_check(c);
+    /* The x87's tags and TOP change even if the store faults, as with AMD's processors. */
+    x86_mmx_enter(c);
     union simd_lane from = mmx_lane(c, op->reg), mask = mmx_lane(c, op->rm);
     store_masked(c, op, from.u8, mask.u8, 8);
-    x86_mmx_commit(c);
 }

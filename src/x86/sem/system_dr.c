@@ -7,9 +7,9 @@
 /* The register that an encoding means, after the checks that both directions make. */
 static unsigned debug_register(struct x86_cpu *c, unsigned reg)
 {
+    x86_need_cpl0(c);
     if (reg > 7 || ((reg == 4 || reg == 5) && (c->s.cr4 & CR4_DE)))
         x86_raise(c, X86_UD);
-    x86_need_cpl0(c);
     if (c->s.dr[7] & DR7_GD)
         x86_debug_raise(c, DR6_BD);
     return reg == 4 || reg == 5 ? reg + 2 : reg;

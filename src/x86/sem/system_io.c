@@ -82,9 +82,9 @@ static void string_io(struct x86_cpu *c, const struct op *op, unsigned pointer,
     uint64_t step = c->s.rflags & FLAG_DF ? -(uint64_t)op->size : op->size;
     uint64_t left = repeated ? gpr_read(c, X86_RCX, size) : 1;
 
+    x86_io_check(c, port, op->size); /* even with nothing to do, as AMD's processors check */
     if (left == 0)
         return;
-    x86_io_check(c, port, op->size);
     for (unsigned n = 0; left && n < BURST; n++) {
         element(c, op, port);
         x86_debug_io(c, port, op->size);
@@ -95,8 +95,10 @@ static void string_io(struct x86_cpu *c, const struct op *op, unsigned pointer,
         if (atomic_load_explicit(&c->request, memory_order_relaxed))
             break;
     }
-    if (left)
+    if (left) {
         c->s.rip = x86_rip(c);
+        x86_debug_suspend(c);
+    }
 }
 
 OP_END(ins)

@@ -156,12 +156,26 @@ static void env_read(struct x86_cpu *c, const struct op *op, const uint8_t *from
     x87_update_summary(c);
 }
 
+static void store_image(struct x86_cpu *c, const struct op *op, const uint8_t *image, unsigned n)
+{
+    uint64_t lin = op_linear(c, op, n, X86_WRITE);
+    x86_probe_image(c, lin, n, X86_WRITE, op->seg);
+    x86_write_bytes(c, lin, image, n, op->seg);
+}
+
+static void load_image(struct x86_cpu *c, const struct op *op, uint8_t *image, unsigned n)
+{
+    uint64_t lin = op_linear(c, op, n, X86_READ);
+    x86_probe_image(c, lin, n, X86_READ, op->seg);
+    x86_read_bytes(c, lin, image, n, op->seg);
+}
+
 OP(fnstenv)
 {
     uint8_t image[28];
     x87_begin_no_wait(c);
     env_write(c, op, image);
-    op_store(c, op, image, env_size(op));
+    store_image(c, op, image, env_size(op));
     c->s.fcw |= SF_ALL;
     x87_update_summary(c);
 }
@@ -170,7 +184,7 @@ OP(fldenv)
 {
     uint8_t image[28];
     x87_begin(c);
-    op_load(c, op, image, env_size(op));
+    load_image(c, op, image, env_size(op));
     env_read(c, op, image);
 }
 
@@ -186,7 +200,7 @@ OP(fnsave)
         store_u64(st + 10 * i, v.mantissa);
         store_u16(st + 10 * i + 8, v.se);
     }
-    op_store(c, op, image, env_size(op) + 80);
+    store_image(c, op, image, env_size(op) + 80);
     x86_x87_init(&c->s, false);
     x87_update_summary(c);
 }
@@ -196,7 +210,7 @@ OP(frstor)
     uint8_t image[28 + 80];
     const uint8_t *st = image + env_size(op);
     x87_begin(c);
-    op_load(c, op, image, env_size(op) + 80);
+    load_image(c, op, image, env_size(op) + 80);
     env_read(c, op, image);
     for (unsigned i = 0; i < 8; i++)
         c->s.st[x87_physical(c, i)] =
@@ -239,6 +253,12 @@ OP(fincstp)
     x87_note(c, op);
     x87_rotate(c, 1);
     fsw_clear(c, FSW_C1);
+}
+
+/* What the 8087 and the 80287 had for FNENI, FNDISI and FNSETPM. */
+OP(fnop_no_wait)
+{
+    x87_begin_no_wait(c);
 }
 
 OP(fnop)

@@ -73,6 +73,7 @@ void x86_mmx_check(struct x86_cpu *c)
 OP(emms)
 {
     x86_mmx_check(c);
+    x86_mmx_commit(c);
     c->s.ftag = 0;
 }
 

@@ -85,8 +85,10 @@ static uint64_t fx_area(struct x86_cpu *c, const struct op *op, unsigned access)
     if (c->s.cr0 & (CR0_EM | CR0_TS))
         x86_raise(c, X86_NM);
     uint64_t lin = op_linear(c, op, XSAVE_LEGACY_SIZE, access);
-    if (lin % 16)
+    /* An alignment check only minds the lowest two bits; it comes first. */
+    if (lin % 16 && (lin % 4 == 0 || c->tlb != &c->view[TLB_NEVER]))
         x86_raise_gp0(c);
+    x86_probe_image(c, lin, XSAVE_LEGACY_SIZE, access, op->seg);
     return lin;
 }
 
@@ -94,7 +96,6 @@ static uint64_t fx_area(struct x86_cpu *c, const struct op *op, unsigned access)
 OP(fxsave)
 {
     uint64_t lin = fx_area(c, op, X86_WRITE);
-    x86_probe_write(c, lin, XSAVE_LEGACY_SIZE, op->seg);
     uint8_t legacy[XSAVE_LEGACY_SIZE] = {0};
     x86_fxsave_x87(c, legacy, op->size == 8);
     put_mxcsr(c, legacy);
@@ -314,6 +315,7 @@ static void read_image(struct x86_cpu *c, const struct op *op, uint64_t supporte
                        bool only_compacted, struct xsave_image *image)
 {
     uint64_t lin = xsave_area(c, op, XSAVE_MIN_SIZE, X86_READ), xstate_bv;
+    x86_probe_read(c, lin, XSAVE_MIN_SIZE, op->seg);
     uint64_t compacted = read_header(c, lin, op->seg, supported, &xstate_bv);
     if (only_compacted && !compacted)
         x86_raise_gp0(c);
