@@ -455,7 +455,7 @@ static bool decode(const uint8_t *bytes, unsigned code, struct x86_insn *out)
     struct prefix_state s = {0};
     *out = (struct x86_insn){
         .segment = X86_DS, .mode64 = code == X86_CODE64, .base = X86_NO_REG, .index = X86_NO_REG};
-    const uint8_t *end, *p = legacy_and_rex(bytes, code, out, &s);
+    const uint8_t *end = bytes, *p = legacy_and_rex(bytes, code, out, &s);
     p = opcode_map(p, code, out, &s, &end);
     if (!p) {
         out->len = (uint8_t)(end - bytes);
