@@ -90,6 +90,7 @@ static void repeated_strings_trap_in_between(void)
         CHECK_EQ(c.ecx, left);
         CHECK_EQ(c.edi, edi + 3 - left);
         CHECK_EQ(c.eip, left ? (uint32_t)rep : (uint32_t)rep_next);
+        CHECK_EQ(c.eflags & FLAG_RF, left ? FLAG_RF : 0);
         if (left == 0)
             break;
     }
@@ -166,6 +167,23 @@ static void resume_flag_lasts_for_one_instruction(void)
     write_dr7(0x400);
     CHECK_EQ(dr6_of(&c, loop), 0);
     CHECK_EQ(c.vector, DONE);
+}
+
+static void a_repeated_string_breaks_once(void)
+{
+    CODE(fill_cell, "rep stosb\n nop");
+    write_dr0((uint32_t)fill_cell);
+    write_dr7(0x400 | enable(0, EXECUTE, 1));
+    struct context c = at_level(0);
+    c.edi = (uint32_t)cell;
+    c.ecx = 5;
+    CHECK_EQ(dr6_of(&c, fill_cell), 1);
+    CHECK_EQ(c.ecx, 5);
+    c.eflags |= FLAG_RF;
+    CHECK_EQ(dr6_of(&c, fill_cell), 0);
+    CHECK_EQ(c.vector, DONE);
+    CHECK_EQ(c.ecx, 0);
+    write_dr7(0x400);
 }
 
 static void breakpoints_must_be_enabled(void)
@@ -372,11 +390,12 @@ static void int1_is_open_to_everyone(void)
 const struct guest_test guest_tests[] = {
     {"each instruction traps", each_instruction_traps},
     {"POPF takes effect behind the next", popf_takes_effect_behind_the_next},
-    {"repeated strings trap in between", repeated_strings_trap_in_between},
+    {"repeated strings trap in between", repeated_strings_trap_in_between, .not_tcg = true},
     {"loads of SS hold the trap", loads_of_ss_hold_the_trap},
     {"faults come before the step", faults_come_before_the_step},
     {"instructions break before they run", instructions_break_before_they_run},
     {"resume flag lasts for one instruction", resume_flag_lasts_for_one_instruction},
+    {"a repeated string breaks once", a_repeated_string_breaks_once, .not_tcg = true},
     {"breakpoints must be enabled", breakpoints_must_be_enabled},
     {"no breakpoint behind MOV SS", no_breakpoint_behind_mov_ss, .not_tcg = true},
     {"data breakpoints trap behind the access", data_breakpoints_trap_behind_the_access},

@@ -44,6 +44,16 @@ bool x86_debug_rearm(struct x86_cpu *c);
 /* Notes the breakpoints (DR7.R/W 10b, CR4.DE) that IN, OUT, INS or OUTS of a port hits. */
 void x86_debug_io(struct x86_cpu *c, uint16_t port, unsigned size);
 
+/* A repeated string instruction stops before its last iteration, to go on later: RF is set until it
+ * does, so that a breakpoint on it is met once (SDM 3, 17.3.1.1). Only debugging can tell. */
+static inline void x86_debug_suspend(struct x86_cpu *c)
+{
+    if (likely(!(c->s.dr[7] & 0xff) && !(c->s.rflags & FLAG_TF)))
+        return;
+    c->s.rflags |= FLAG_RF;
+    c->debug_hits |= X86_DEBUG_KEEP_RF;
+}
+
 /* Sets bits of DR6 and raises #DB, as MOV DR does under DR7.GD. */
 _Noreturn void x86_debug_raise(struct x86_cpu *c, uint32_t dr6);
 
