@@ -52,14 +52,15 @@ check check-slow: deps
 	@test/run.py --build $(BUILD) --sanitize $(SANITIZE) --jobs $(JOBS) \
 	    $(if $(filter check-slow,$@),--slow) $(TESTS)
 
-# Both run until they are interrupted or have found something.
+# Both run until they are interrupted or have found something. fuzz-cpu: MODE is 64 or 32.
+MODE ?= 64
 fuzz: deps
 	@$(MAKE) --no-print-directory sanitize
 	@test/fuzz/forever $(SANITIZE)/test/fuzz
 
 fuzz-cpu: deps
 	@$(MAKE) --no-print-directory build
-	@test/fuzz/forever $(BUILD)/test/silicon
+	@$(BUILD)/test/silicon/silicon --forever --mode $(MODE) --seed $$(date +%s)
 
 # Beside QEMU where that is, or can be installed. BENCH takes options: see bench/run --help.
 bench:
