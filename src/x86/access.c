@@ -227,12 +227,12 @@ static void close_gate(struct x86_cpu *c, const struct request *r, struct span *
         uint64_t fault;
         uint32_t error;
         gate_close(c->gate, true);
+        c->lock_closed_gate = true;
         if (try_reach(c, r, s, &fault, &error) == REACHED)
-            break;
-        gate_open(c->gate, true);
+            return;
+        x86_lock_end(c);
         reach(c, r, s);
     }
-    c->lock_closed_gate = true;
 }
 
 /* Between dropping the code and changing its bytes no other vCPU may decode them again, so both

@@ -6,7 +6,7 @@
 #include "base/gate.h"
 #include "x86_fixture.h"
 
-enum { P = 1, W = 2, U = 4, D = 0x40 };
+enum { P = 1, W = 2, U = 4, A = 0x20, D = 0x40 };
 
 /* Linear pages from LIN on, each mapped by one entry of the table at L1. */
 enum { L1 = 0x103000, MMIO = 0xe0000000 };
@@ -20,6 +20,8 @@ struct device {
     } seen[16];
     unsigned count;
     uint64_t answer;
+    const struct x86_cpu *c;
+    unsigned strays; /* reads with the gate closed by nobody who says so */
 };
 
 struct rig {
@@ -41,6 +43,8 @@ static uint64_t mmio_read(void *ctx, uint64_t gpa, unsigned size)
     d->seen[d->count].gpa = gpa;
     d->seen[d->count].size = size;
     d->seen[d->count++].write = false;
+    if (d->c->gate && d->c->gate->closed && !d->c->lock_closed_gate)
+        d->strays++;
     return d->answer;
 }
 
@@ -84,6 +88,7 @@ static struct rig *rig_new(unsigned cpl)
     r->f = fixture_new();
     r->c = fixture_long(r->f, cpl);
     r->c->engine = r;
+    r->device.c = r->c;
     r->c->host.ctx = &r->device;
     r->c->host.mmio_read = mmio_read;
     r->c->host.mmio_write = mmio_write;
@@ -559,6 +564,31 @@ TEST(split_locks_close_the_gate)
     rig_free(r);
 }
 
+/* The device's lock is waited for in another way by who has closed the gate. */
+TEST(page_tables_in_a_device_are_walked_with_the_gate_closed)
+{
+    struct rig *r = rig_new(0);
+    struct x86_cpu *c = r->c;
+    struct gate gate;
+    gate_init(&gate, NULL, NULL);
+    c->gate = &gate;
+    gate_enter(&gate);
+    store_u64(at(r->f, AT_PML4 + 0x2000 + 8 * (LIN >> 21)), MMIO | P | W | U);
+    r->device.answer = 0x190000 | P | W | U | A | D;
+    /* Watched pages are walked each time. */
+    watch(c, 0, LIN + 8, DR7_W, LEN4);
+    watch(c, 1, LIN + 0x1008, DR7_W, LEN4);
+    CHECK(x86_lock_begin(c, LIN + 0xffe, 4, X86_DS) == NULL);
+    CHECK(c->lock_closed_gate && gate.closed);
+    CHECK_EQ(r->device.count, 4);
+    CHECK_EQ(r->device.strays, 0);
+    x86_lock_end(c);
+    CHECK(!gate.closed);
+    gate_leave(&gate);
+    gate_destroy(&gate);
+    rig_free(r);
+}
+
 enum { THREADS = 3, ADDITIONS = 3000 };
 
 struct adder {
@@ -644,4 +674,5 @@ TESTS(T(straddles_reach_both_pages), T(a_faulting_straddle_writes_nothing),
       T(user_and_supervisor_have_their_own_views), T(fetches_are_translated_by_privilege),
       T(stores_to_code_tell_first), T(a_store_is_seen_by_dirty_tracking), T(probes_change_nothing),
       T(data_breakpoints_hit), T(locks_find_host_memory), T(split_locks_close_the_gate),
-      T(locked_additions_are_atomic), T(descriptor_bits_are_exchanged))
+      T(page_tables_in_a_device_are_walked_with_the_gate_closed), T(locked_additions_are_atomic),
+      T(descriptor_bits_are_exchanged))
