@@ -142,12 +142,16 @@ static enum reached try_reach(struct x86_cpu *c, const struct request *r, struct
 {
     uint64_t lin = r->lin;
     s->parts = 0;
-    if (r->wide && !(x86_canonical(lin) && x86_canonical(lin + r->n - 1)))
+    /* All bytes before any page; but extended numbers are an access of 8 bytes and one of 2. */
+    uint64_t last = r->n == 10 ? lin : lin + r->n - 1;
+    if (r->wide && !(x86_canonical(lin) && x86_canonical(last)))
         return NOT_CANONICAL;
     for (unsigned left = r->n; left;) {
         struct part *p = &s->part[s->parts++];
         unsigned room = X86_PAGE_SIZE - (unsigned)(lin & ~X86_PAGE_MASK);
         p->n = left < room ? left : room;
+        if (r->wide && !x86_canonical(lin))
+            return NOT_CANONICAL;
         if (!reach_page(c, r, lin, p, error)) {
             *fault = lin;
             return PAGE_FAULT;
@@ -220,7 +224,8 @@ static void drop_code(struct x86_cpu *c, const struct span *s)
 }
 
 /* Closes the gate with the request translated. Nothing can raise any more until the gate is opened:
- * no page table changes while the others stand still. */
+ * no page table changes while the others stand still. The walk may meet page tables in a device,
+ * whose lock is waited for in another way by who has closed the gate: so that is told first. */
 static void close_gate(struct x86_cpu *c, const struct request *r, struct span *s)
 {
     for (;;) {
@@ -405,13 +410,17 @@ void x86_probe_read(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg)
     reach(c, &r, &s);
 }
 
-void x86_probe_image(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned access, unsigned seg)
+void x86_probe_image(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned access, unsigned seg,
+                     enum x86_image_order order)
 {
     struct request all = explicit(c, lin, n, access, seg);
+    struct request first = explicit(c, lin, 1, access, seg);
     struct request last = explicit(c, lin + n - 1, 1, access, seg);
     struct span s;
     if (!all.wide || x86_canonical(all.lin))
         check_alignment(c, &all);
+    if (order == X86_FIRST_BYTE_FIRST)
+        reach(c, &first, &s);
     reach(c, &last, &s);
     reach(c, &all, &s);
 }

@@ -257,7 +257,7 @@ static bool maker_decides(const struct silicon_case *c)
 
 /* An offset through FS or GS that is not canonical, while the linear address is: nothing, or #GP.
  */
-static bool maker_decides_address(const struct silicon_case *c)
+static bool maker_decides_offset(const struct silicon_case *c)
 {
     const uint64_t *g = c->before.gpr;
     if (c->code != X86_CODE64 || c->insn.segment < X86_FS)
@@ -265,6 +265,26 @@ static bool maker_decides_address(const struct silicon_case *c)
     if (c->insn.is_mem)
         return !x86_canonical(c->operand - segment_base(c));
     return !x86_canonical(g[X86_RSI]) || !x86_canonical(g[X86_RDI]) || !x86_canonical(g[X86_RBX]);
+}
+
+/* An operand that wraps round at the address size's end. */
+static bool wraps(const struct silicon_case *c)
+{
+    uint64_t mask = address_mask(c), first = (c->operand - segment_base(c)) & mask;
+    return c->insn.is_mem && first + c->operand_size - 1 > mask;
+}
+
+/* FXSAVE through a segment that can't be written, not aligned: #GP or #AC. */
+static bool is_bad_fxsave(const struct silicon_case *c)
+{
+    bool read_only = c->insn.segment == X86_CS || c->insn.segment == X86_GS;
+    return c->code == X86_CODE32 && read_only && (c->before.rflags & FLAG_AC) &&
+           strcmp(x86_forms[c->form].mnemonic, "fxsave") == 0;
+}
+
+static bool maker_decides_address(const struct silicon_case *c)
+{
+    return maker_decides_offset(c) || wraps(c) || is_bad_fxsave(c);
 }
 
 /* The masks in EDX:EAX must stay as they were shaped: other components differ. */
