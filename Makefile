@@ -4,6 +4,7 @@ JOBS ?= 2
 GUESTS = $(BUILD)/guests
 DOPPEL = $(BUILD)/src/cli/doppel
 SANITIZE = $(BUILD)/sanitize
+INSTALLER = $(GUESTS)/debian-installer-12-netboot-amd64/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64
 
 .PHONY: all boot check check-slow fuzz fuzz-cpu bench install format lint clean \
         build deps guests sanitize
@@ -44,7 +45,8 @@ guests:
 	    tools/pack-initramfs $(GUESTS)/initramfs.gz \
 	        $(GUESTS)/busybox-static/bin/busybox tools/init && \
 	    tools/pack-initramfs $(GUESTS)/initramfs32.gz \
-	        $(GUESTS)/busybox-static:i386/bin/busybox tools/init && exit $$fetched
+	        $(GUESTS)/busybox-static:i386/bin/busybox tools/init && \
+	    tools/unpack-kernel $(INSTALLER)/linux $(GUESTS)/vmlinux && exit $$fetched
 
 check check-slow: deps
 	@$(MAKE) --no-print-directory build sanitize

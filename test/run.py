@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,12 +43,15 @@ class Program:
 
     def __init__(self, info, build):
         self.info = info
+        self.build = build
         self.folder = info.get("workdir") or build  # arguments are relative to the build
         self.name = info["name"]
         self.slow = any(s.split(":")[-1] == "slow" for s in info["suite"])
 
     def run(self, _options):
         env = dict(os.environ, **self.info.get("env", {}))
+        if (text := self.build / "guests/vmlinux.text").exists():
+            env.setdefault("DOPPEL_KERNEL", str(text))  # for the decoder's test
         try:
             done = subprocess.run(self.info["cmd"], env=env, cwd=self.folder,
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -150,6 +154,10 @@ def main():
     if options.list:
         print("\n".join(t.name for t in tests))
         return 0
+    # What whoever started us ignores, doppel would ignore too, as it should: not in tests.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     total = Outcome()
     lock = threading.Lock()
 

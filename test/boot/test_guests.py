@@ -2,6 +2,8 @@
 from harness.case import slow
 
 CTRL_A = "\x01"
+INSTALLER = ("debian-installer-12-netboot-amd64/usr/lib/debian-installer/images/12/amd64/text/"
+             "debian-installer/amd64")
 
 
 def memtest(t, name):
@@ -55,11 +57,27 @@ def test_32_bit_kernel_to_a_shell(t):
 
 
 def test_debian_installer_to_its_first_dialog(t):
-    folder = ("debian-installer-12-netboot-amd64/usr/lib/debian-installer/images/12/amd64/text/"
-              "debian-installer/amd64")
-    terminal = t.terminal("run", "--kernel", t.guest(f"{folder}/linux"), "--initrd",
-                          t.guest(f"{folder}/initrd.gz"), "--append", "console=ttyS0",
+    terminal = t.terminal("run", "--kernel", t.guest(f"{INSTALLER}/linux"), "--initrd",
+                          t.guest(f"{INSTALLER}/initrd.gz"), "--append", "console=ttyS0",
                           "--memory", "1G")
     terminal.expect("Select a language")
     terminal.send(CTRL_A + "x")
     assert terminal.wait() == 4
+
+
+def shell_by(t, *more):
+    terminal = t.terminal("run", "--kernel", t.guest("vmlinux"), "--initrd", t.initramfs(),
+                          "--append", "console=ttyS0 quiet", "--memory", "256M", "--no-reboot",
+                          *more)
+    terminal.expect("doppel:/root# ")
+    terminal.send("poweroff -f\n")
+    assert terminal.wait() == 0
+
+
+def test_vmlinux_at_its_elf_entry(t):
+    shell_by(t, "--boot", "payload")
+
+
+def test_vmlinux_at_its_pvh_entry(t):
+    """Which is what auto takes when the note is there."""
+    shell_by(t)
