@@ -73,6 +73,8 @@ struct control {
 
 /* --clock virtual: all vCPUs take turns on one thread (virtual.c). */
 struct virtual_time {
+    unsigned turn; /* whose turn it is, until guest time turn_end */
+    uint64_t turn_end;
     uint64_t base;              /* instructions of all vCPUs before the running slice */
     struct vcpu *current;       /* whose slice it is, or NULL */
     uint64_t begun_at;          /* its own count when the slice began */

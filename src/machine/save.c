@@ -9,9 +9,9 @@
 /* ---- what is the machine's own ---- */
 
 struct saved_machine {
-    uint64_t memory, now, random;
+    uint64_t memory, now, random, turn_end;
     int64_t epoch_ns;
-    uint32_t cpus;
+    uint32_t cpus, turn;
 };
 
 struct saved_vcpu {
@@ -164,6 +164,8 @@ static bool save(struct machine *m, struct archive *to, struct error *err)
         .memory = m->memory.size,
         .now = clock_now(&m->clock),
         .random = m->virtual.random,
+        .turn = m->virtual.turn,
+        .turn_end = m->virtual.turn_end,
         .epoch_ns = m->clock.epoch_ns,
         .cpus = m->cpus,
     };
@@ -188,6 +190,8 @@ static bool load(struct machine *m, struct archive *from, struct error *err)
                          m->cpus);
     m->clock.epoch_ns = s.epoch_ns;
     m->virtual.random = s.random;
+    m->virtual.turn = s.turn % m->cpus;
+    m->virtual.turn_end = s.turn_end;
     m->clock.stopped_at = s.now; /* the clock stands: before the run, or in a pause */
     if (!pc_load(&m->pc, from, err))
         return false;

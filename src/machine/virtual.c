@@ -10,8 +10,10 @@
 
 #include "machine/internal.h"
 
-/* How long a vCPU runs while another one waits for its turn. */
-enum { SLICE = 20000 };
+/* How long a vCPU's turn is. A turn may take several slices: one ends where a timer is due, or
+ * where somebody outside wanted the vCPUs to stand still, which must not change whose turn it is.
+ */
+enum { TURN = 20000 };
 
 uint64_t virtual_now(void *machine)
 {
@@ -36,25 +38,39 @@ static enum engine_exit run_slice(struct vcpu *v)
     struct virtual_time *t = &m->virtual;
     const struct engine *e = m->config.engine;
     uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
-    uint64_t length = next <= now ? 1 : next - now < SLICE ? next - now : SLICE;
+    t->slice_end = next <= now ? now + 1 : next < t->turn_end ? next : t->turn_end;
     t->begun_at = e->instructions(v->engine);
-    t->slice_end = now + length;
     t->current = v;
-    enum engine_exit why = e->run(v->engine, t->begun_at + length);
+    enum engine_exit why = e->run(v->engine, t->begun_at + (t->slice_end - now));
     t->base += e->instructions(v->engine) - t->begun_at;
     t->current = NULL;
+    if (why != ENGINE_STOPPED && why != ENGINE_LIMIT)
+        t->turn_end = 0;
     return why;
 }
 
-/* The next vCPU after `last` that has something to do, or NULL. */
-static struct vcpu *next_vcpu(struct machine *m, unsigned last)
+static bool has_work(struct vcpu *v)
 {
+    if (atomic_exchange(&v->stirred, false))
+        v->halted = false;
+    return vcpu_prepare(v) && !v->halted;
+}
+
+/* Whose turn it is: still the same vCPU's, or that of the next one that has something to do; NULL:
+ * nobody has. */
+static struct vcpu *whose_turn(struct machine *m)
+{
+    struct virtual_time *t = &m->virtual;
+    uint64_t now = clock_now(&m->clock);
+    if (now < t->turn_end && has_work(&m->vcpu[t->turn]))
+        return &m->vcpu[t->turn];
     for (unsigned i = 1; i <= m->cpus; i++) {
-        struct vcpu *v = &m->vcpu[(last + i) % m->cpus];
-        if (atomic_exchange(&v->stirred, false))
-            v->halted = false;
-        if (vcpu_prepare(v) && !v->halted)
-            return v;
+        unsigned candidate = (t->turn + i) % m->cpus;
+        if (has_work(&m->vcpu[candidate])) {
+            t->turn = candidate;
+            t->turn_end = now + TURN;
+            return &m->vcpu[candidate];
+        }
     }
     return NULL;
 }
@@ -94,16 +110,14 @@ static bool between_slices(struct machine *m)
 void *virtual_main(void *machine)
 {
     struct machine *m = machine;
-    unsigned last = m->cpus - 1;
     pthread_mutex_lock(&m->lock);
     while (between_slices(m)) {
         clock_fire(&m->clock);
-        struct vcpu *v = next_vcpu(m, last);
+        struct vcpu *v = whose_turn(m);
         if (!v) {
             idle(m);
             continue;
         }
-        last = v->index;
         enum engine_exit why = run_slice(v);
         if (why == ENGINE_SHUTDOWN || why == ENGINE_FAILED)
             vcpu_exited(v, why);
