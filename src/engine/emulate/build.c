@@ -127,11 +127,12 @@ static struct block *new_block(struct engine_vcpu *v, uint64_t gpa, uint32_t key
 }
 
 /* A block remembers where it goes on within its page, and the jump cache where it is: only what
- * needs no look at the code segment. */
+ * needs no look at the code segment, and nothing if another vCPU dropped code while this one waited
+ * to decode. */
 static void remember(struct engine_vcpu *v, struct block *from, struct block *b)
 {
     struct x86_cpu *c = &v->cpu;
-    if (b->key & KEY_SEGMENTED)
+    if ((b->key & KEY_SEGMENTED) || c->jump_key == NO_JUMP_KEY)
         return;
     c->jump[jump_hash(c->s.rip)] = (struct jump_entry){c->s.rip, c->jump_key, b};
     bool same_page = ((v->from_rip ^ c->s.rip) & X86_PAGE_MASK) == 0;

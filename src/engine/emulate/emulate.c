@@ -22,7 +22,7 @@ static bool usable(char *why, size_t size)
 void emulate_forget_jumps(struct engine_vcpu *v)
 {
     v->generation++;
-    v->cpu.jump_key = 0;
+    v->cpu.jump_key = NO_JUMP_KEY;
     v->cpu.link_from = NULL;
 }
 

@@ -60,6 +60,10 @@ struct block *emulate_find_block(struct engine_vcpu *v);
 /* The instruction at the current RIP as a block of its own, not cached. */
 struct block *emulate_scratch_block(struct engine_vcpu *v);
 
+/* What x86_cpu.jump_key is until the run loop has looked at the mode again: no entry of the jump
+ * cache has it (keys are odd, and 0 where there is no entry), and none may be made. */
+enum { NO_JUMP_KEY = 2 };
+
 /* emulate.c: nothing that the jump cache holds is right any more. */
 void emulate_forget_jumps(struct engine_vcpu *v);
 /* Drops the blocks that [gpa, gpa + len) touches, on every vCPU. In an exclusive section, or with

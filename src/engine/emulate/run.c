@@ -148,7 +148,7 @@ static bool must_step(const struct engine_vcpu *v)
 
 /* ---- the loop ---- */
 
-/* What the jump cache's entries must agree with. Never 0, which no entry may match. */
+/* What the jump cache's entries must agree with. Odd: never NO_JUMP_KEY. */
 static uint64_t jump_key(const struct engine_vcpu *v)
 {
     const struct x86_cpu *c = &v->cpu;
@@ -176,6 +176,7 @@ static int go(struct engine_vcpu *v)
     for (;;) {
         uint32_t request = atomic_load_explicit(&c->request, memory_order_acquire);
         if (unlikely(request || c->s.nmi_pending)) {
+            c->link_from = NULL; /* an interrupt may go elsewhere */
             int exit = attend(v, request);
             if (exit != GO_ON)
                 return exit;
