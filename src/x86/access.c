@@ -136,15 +136,20 @@ static bool reach_page(struct x86_cpu *c, const struct request *r, uint64_t lin,
 
 enum reached { REACHED, NOT_CANONICAL, PAGE_FAULT };
 
+/* Looked at before any page is; but extended numbers are an access of 8 bytes and one of 2. */
+static bool is_canonical(const struct request *r)
+{
+    uint64_t last = r->n == 10 ? r->lin : r->lin + r->n - 1;
+    return !r->wide || (x86_canonical(r->lin) && x86_canonical(last));
+}
+
 /* Translates all of a request without raising anything; *fault and *error describe a page fault. */
 static enum reached try_reach(struct x86_cpu *c, const struct request *r, struct span *s,
                               uint64_t *fault, uint32_t *error)
 {
     uint64_t lin = r->lin;
     s->parts = 0;
-    /* All bytes before any page; but extended numbers are an access of 8 bytes and one of 2. */
-    uint64_t last = r->n == 10 ? lin : lin + r->n - 1;
-    if (r->wide && !(x86_canonical(lin) && x86_canonical(last)))
+    if (!is_canonical(r))
         return NOT_CANONICAL;
     for (unsigned left = r->n; left;) {
         struct part *p = &s->part[s->parts++];
@@ -189,7 +194,7 @@ static void reach(struct x86_cpu *c, const struct request *r, struct span *s)
 {
     uint64_t fault = 0;
     uint32_t error = 0;
-    if (!r->wide || x86_canonical(r->lin))
+    if (is_canonical(r))
         check_alignment(c, r);
     switch (try_reach(c, r, s, &fault, &error)) {
     case REACHED: return;
@@ -414,12 +419,12 @@ void x86_probe_image(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned acces
                      enum x86_image_order order)
 {
     struct request all = explicit(c, lin, n, access, seg);
-    struct request first = explicit(c, lin, 1, access, seg);
+    struct request first = explicit(c, lin, n % 4 ? 2 : 4, access, seg);
     struct request last = explicit(c, lin + n - 1, 1, access, seg);
     struct span s;
-    if (!all.wide || x86_canonical(all.lin))
+    if (is_canonical(&first))
         check_alignment(c, &all);
-    if (order == X86_FIRST_BYTE_FIRST)
+    if (order == X86_FIRST_WORD_FIRST || !is_canonical(&first))
         reach(c, &first, &s);
     reach(c, &last, &s);
     reach(c, &all, &s);

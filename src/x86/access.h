@@ -31,9 +31,9 @@ void x86_write_bytes(struct x86_cpu *c, uint64_t lin, const void *from, unsigned
 void x86_probe_write(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg);
 void x86_probe_read(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg);
 /* The same for the images of FXSAVE, XSAVE and FNSAVE and their kin, of which AMD's processors look
- * at the last byte first (FXSAVE, FXRSTOR), or at the first and then the last: that is what a page
- * fault reports. */
-enum x86_image_order { X86_LAST_BYTE_FIRST, X86_FIRST_BYTE_FIRST };
+ * at the last byte first (FXSAVE, FXRSTOR), or at the first word and then the last byte: that is
+ * what a page fault reports. */
+enum x86_image_order { X86_LAST_BYTE_FIRST, X86_FIRST_WORD_FIRST };
 void x86_probe_image(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned access, unsigned seg,
                      enum x86_image_order order);
 

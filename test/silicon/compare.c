@@ -121,14 +121,23 @@ static uint32_t makers_flags(const struct silicon_case *c, const struct case_end
     return inside ? FLAG_RF : 0;
 }
 
+/* CMPS whose operands both fault: AMD's processors begin with either, by prefix and size. */
+static bool same_fault(const struct silicon_case *c, const struct case_end *host,
+                       const struct case_end *ours)
+{
+    if (strcmp(x86_forms[c->form].mnemonic, "cmps") == 0 && host->vector == X86_PF)
+        return ours->vector == X86_PF;
+    return host->vector == ours->vector && compared_error(host) == compared_error(ours) &&
+           host->cr2 == ours->cr2;
+}
+
 bool case_same(const struct silicon_case *c, const struct case_end *host,
                const struct case_end *ours, const uint8_t *our_data)
 {
     const struct case_regs *a = &host->after, *b = &ours->after;
     uint32_t open = undefined_flags(c, host_is_amd()) | makers_flags(c, host);
     uint64_t flags = (a->rflags ^ b->rflags) & ~(uint64_t)open;
-    return host->vector == ours->vector && compared_error(host) == compared_error(ours) &&
-           host->cr2 == ours->cr2 && a->rip == b->rip && flags == 0 &&
+    return same_fault(c, host, ours) && a->rip == b->rip && flags == 0 &&
            same_gprs(c, a->gpr, b->gpr) && same_x87(c, a->fx, b->fx) &&
            load_u32(a->fx + FX_MXCSR) == load_u32(b->fx + FX_MXCSR) &&
            same_vectors(c, a->fx + FX_XMM, b->fx + FX_XMM) && same_data(c, host->data, our_data);

@@ -233,7 +233,8 @@ static void store_masked(struct x86_cpu *c, const struct op *op, const uint8_t *
     else if (op->flags & OPF_ADDR16)
         offset = (uint16_t)offset;
     uint64_t lin = x86_linear(c, op->seg, offset, n, X86_WRITE);
-    x86_probe_write(c, lin, n, op->seg);
+    for (unsigned i = 0; i < n; i += 8)
+        x86_probe_write(c, lin + i, 8, op->seg);
     for (unsigned i = 0; i < n; i++)
         if (mask[i] & 0x80)
             x86_write8(c, lin + i, from[i], op->seg);

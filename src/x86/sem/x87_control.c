@@ -159,14 +159,14 @@ static void env_read(struct x86_cpu *c, const struct op *op, const uint8_t *from
 static void store_image(struct x86_cpu *c, const struct op *op, const uint8_t *image, unsigned n)
 {
     uint64_t lin = op_linear(c, op, n, X86_WRITE);
-    x86_probe_image(c, lin, n, X86_WRITE, op->seg, X86_FIRST_BYTE_FIRST);
+    x86_probe_image(c, lin, n, X86_WRITE, op->seg, X86_FIRST_WORD_FIRST);
     x86_write_bytes(c, lin, image, n, op->seg);
 }
 
 static void load_image(struct x86_cpu *c, const struct op *op, uint8_t *image, unsigned n)
 {
     uint64_t lin = op_linear(c, op, n, X86_READ);
-    x86_probe_image(c, lin, n, X86_READ, op->seg, X86_FIRST_BYTE_FIRST);
+    x86_probe_image(c, lin, n, X86_READ, op->seg, X86_FIRST_WORD_FIRST);
     x86_read_bytes(c, lin, image, n, op->seg);
 }
 

@@ -85,8 +85,10 @@ static uint64_t fx_area(struct x86_cpu *c, const struct op *op, unsigned access)
     if (c->s.cr0 & (CR0_EM | CR0_TS))
         x86_raise(c, X86_NM);
     uint64_t lin = op_linear(c, op, XSAVE_LEGACY_SIZE, access);
-    /* An alignment check only minds the lowest two bits; it comes first. */
-    if (lin % 16 && (lin % 4 == 0 || c->tlb != &c->view[TLB_NEVER]))
+    /* An alignment check only minds the lowest two bits; it comes first, and an address that is not
+     * canonical before it. */
+    bool canonical = c->code != X86_CODE64 || x86_canonical(lin);
+    if (lin % 16 && canonical && (lin % 4 == 0 || c->tlb != &c->view[TLB_NEVER]))
         x86_raise_gp0(c);
     x86_probe_image(c, lin, XSAVE_LEGACY_SIZE, access, op->seg, X86_LAST_BYTE_FIRST);
     return lin;
@@ -220,7 +222,7 @@ static void save_standard(struct x86_cpu *c, const struct op *op, bool optimize)
     uint64_t wanted = edx_eax(c) & c->s.xcr0, used = xinuse(c);
     unsigned size = x86_xsave_size(wanted);
     uint64_t lin = xsave_area(c, op, size, X86_WRITE);
-    x86_probe_image(c, lin, size, X86_WRITE, op->seg, X86_FIRST_BYTE_FIRST);
+    x86_probe_image(c, lin, size, X86_WRITE, op->seg, X86_FIRST_WORD_FIRST);
 
     uint64_t saved = optimize ? wanted & used : wanted;
     save_legacy(c, op, lin, saved, wanted & MXCSR_COMPONENTS);
@@ -234,7 +236,7 @@ static void save_compacted(struct x86_cpu *c, const struct op *op, uint64_t want
 {
     unsigned size = x86_xsavec_size(wanted);
     uint64_t lin = xsave_area(c, op, size, X86_WRITE);
-    x86_probe_image(c, lin, size, X86_WRITE, op->seg, X86_FIRST_BYTE_FIRST);
+    x86_probe_image(c, lin, size, X86_WRITE, op->seg, X86_FIRST_WORD_FIRST);
 
     uint64_t saved = wanted & xinuse_with_mxcsr(c), xcomp_bv = wanted | XCOMP_COMPACTED;
     save_legacy(c, op, lin, saved, saved & XCR0_SSE);
@@ -315,7 +317,7 @@ static void read_image(struct x86_cpu *c, const struct op *op, uint64_t supporte
                        bool only_compacted, struct xsave_image *image)
 {
     uint64_t lin = xsave_area(c, op, XSAVE_MIN_SIZE, X86_READ), xstate_bv;
-    x86_probe_image(c, lin, XSAVE_MIN_SIZE, X86_READ, op->seg, X86_FIRST_BYTE_FIRST);
+    x86_probe_image(c, lin, XSAVE_MIN_SIZE, X86_READ, op->seg, X86_FIRST_WORD_FIRST);
     uint64_t compacted = read_header(c, lin, op->seg, supported, &xstate_bv);
     if (only_compacted && !compacted)
         x86_raise_gp0(c);
