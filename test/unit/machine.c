@@ -321,6 +321,18 @@ TEST(init_and_startup_start_processors_and_an_nmi_wakes_them)
 
 /* ---- time ---- */
 
+struct asked {
+    struct machine *machine;
+    struct machine_result result;
+};
+
+static void *run_asked(void *ctx)
+{
+    struct asked *a = ctx;
+    machine_run(a->machine, &a->result);
+    return NULL;
+}
+
 TEST(under_the_virtual_clock_two_runs_are_the_same)
 {
     uint64_t instructions[2];
@@ -343,6 +355,34 @@ TEST(under_the_virtual_clock_two_runs_are_the_same)
     }
     CHECK_EQ(instructions[0], instructions[1]);
     CHECK_EQ(value[0], value[1]);
+}
+
+/* Runs the guest that mixes, and pauses it as often as it can. */
+static uint32_t mixed(bool pauses)
+{
+    struct program p = {PROGRAM(guest_mixes)};
+    struct machine_config c = config_of(&p);
+    c.virtual_clock = true;
+    c.cpus = 2;
+    struct asked a = {.machine = make(&c)};
+    pthread_t thread;
+    CHECK(thread_start(&thread, "machine", run_asked, &a, NULL));
+    while (pauses && !machine_pause(a.machine)) /* until it runs */
+        ;
+    if (pauses)
+        do
+            machine_continue(a.machine);
+        while (machine_pause(a.machine));
+    pthread_join(thread, NULL);
+    machine_destroy(a.machine);
+    CHECK_EQ(a.result.reason, MACHINE_DEBUG_EXIT);
+    return a.result.value;
+}
+
+TEST(under_the_virtual_clock_a_pause_changes_nothing)
+{
+    uint32_t value = mixed(false);
+    CHECK_EQ(mixed(true), value);
 }
 
 /* ---- the console ---- */
@@ -405,18 +445,6 @@ TEST(under_the_virtual_clock_input_that_is_there_comes_at_the_same_instruction)
 }
 
 /* ---- saving and loading ---- */
-
-struct asked {
-    struct machine *machine;
-    struct machine_result result;
-};
-
-static void *run_asked(void *ctx)
-{
-    struct asked *a = ctx;
-    machine_run(a->machine, &a->result);
-    return NULL;
-}
 
 /* Answers the guest's question and lets it run to its end. */
 static void answer(struct pipes *pipes, pthread_t thread)
@@ -524,6 +552,7 @@ TESTS(T(a_guest_ends_the_run_by_the_debug_exit), T(a_guest_powers_itself_off),
       T(a_timer_interrupt_wakes_a_halted_processor),
       T(init_and_startup_start_processors_and_an_nmi_wakes_them),
       T(under_the_virtual_clock_two_runs_are_the_same),
+      T(under_the_virtual_clock_a_pause_changes_nothing),
       T(output_that_nobody_reads_does_not_stall_the_guest),
       T(under_the_virtual_clock_input_that_is_there_comes_at_the_same_instruction),
       T(a_machine_saved_in_the_middle_goes_on_elsewhere),
