@@ -23,17 +23,17 @@ static void print_json(const struct engine *picked)
 {
     const struct engine_entry *e;
     printf("{\"auto\": ");
-    json_string(stdout, picked ? picked->name : NULL);
+    json_print_string(stdout, picked ? picked->name : NULL);
     printf(", \"engines\": [");
     for (unsigned i = 0; (e = engine_entry_at(i)); i++) {
         char why[256] = "";
         bool usable = engine_entry_usable(e, why, sizeof why);
         printf("%s\n  {\"name\": ", i ? "," : "");
-        json_string(stdout, e->name);
+        json_print_string(stdout, e->name);
         printf(", \"usable\": %s, \"why\": ", usable ? "true" : "false");
-        json_string(stdout, why);
+        json_print_string(stdout, why);
         printf(", \"summary\": ");
-        json_string(stdout, e->summary);
+        json_print_string(stdout, e->summary);
         printf("}");
     }
     printf("\n]}\n");

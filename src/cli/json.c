@@ -1,6 +1,6 @@
 #include "cli/json.h"
 
-void json_string(FILE *to, const char *s)
+void json_print_string(FILE *to, const char *s)
 {
     if (!s) {
         fputs("null", to);

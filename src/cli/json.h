@@ -7,6 +7,6 @@
 #include <stdio.h>
 
 /* A string with its quotes; NULL is null. */
-void json_string(FILE *to, const char *s);
+void json_print_string(FILE *to, const char *s);
 
 #endif

@@ -12,7 +12,8 @@
 #include "cli/command.h"
 #include "doppel/doppel.h"
 
-static const struct command *const commands[] = {&command_run, &command_engines, &command_help};
+static const struct command *const commands[] = {&command_run, &command_container, &command_engines,
+                                                &command_help};
 
 const struct command *command_at(unsigned index)
 {

@@ -1,0 +1,21 @@
+/*
+ * Containers of a user who is not root: everything happens in a user namespace where that user is
+ * root, with the further ids that /etc/subuid and /etc/subgid grant where newuidmap(1) is there,
+ * and with that one id otherwise.
+ */
+#ifndef DOPPEL_CONTAINER_FRONT_ROOTLESS_H
+#define DOPPEL_CONTAINER_FRONT_ROOTLESS_H
+
+#include "container/front/record.h"
+
+/* Whether we are less than the host's root. */
+bool rootless_is(void);
+
+/* Enters such a namespace, unless we are root already; a mount namespace of its own comes with it.
+ * Before anything that makes or removes a container's files. */
+bool rootless_enter(struct error *err);
+
+/* Enters the namespace of a container's monitor, where it is another one than ours. */
+bool rootless_join(const struct front *f, const struct front_record *r, struct error *err);
+
+#endif
