@@ -1,5 +1,9 @@
 #include "base/error.h"
 
+#undef error_set
+#undef error_usage
+#undef error_errno
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>

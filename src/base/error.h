@@ -34,4 +34,11 @@ bool error_usage(struct error *err, const char *format, ...) __attribute__((form
 /* The same, with ": <strerror(errno)>" appended to the sentence. */
 bool error_errno(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* What the static analyzer can't see from here: they return false always. */
+#ifdef __clang_analyzer__
+#define error_set(...)   (error_set(__VA_ARGS__), false)
+#define error_usage(...) (error_usage(__VA_ARGS__), false)
+#define error_errno(...) (error_errno(__VA_ARGS__), false)
+#endif
+
 #endif
