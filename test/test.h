@@ -16,8 +16,8 @@ struct test {
     void (*run)(void);
 };
 
-static bool test_failed;
-static const char *test_skipped;
+static __attribute__((unused)) bool test_failed;
+static __attribute__((unused)) const char *test_skipped;
 
 #define TEST(name) static void name(void)
 
