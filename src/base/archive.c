@@ -169,7 +169,8 @@ static bool take_record(struct cursor *in, struct record *r)
 
 static bool damaged(struct error *err)
 {
-    return error_set(err, "saved state: it is cut short or damaged");
+    error_set(err, "saved state: it is cut short or damaged");
+    return false;
 }
 
 static bool open_archive(const struct archive *a, struct cursor *in, struct error *err)
@@ -211,7 +212,8 @@ static bool find_record(const struct archive *a, const struct archive_type *type
         if (is_record(found, type, instance))
             return true;
     }
-    return error_set(err, "saved state: %s %u is missing", type->name, instance);
+    error_set(err, "saved state: %s %u is missing", type->name, instance);
+    return false;
 }
 
 static const struct archive_field *field_of(const struct archive_type *type, const struct string *s)
@@ -235,9 +237,11 @@ static bool take_value(struct cursor *in, const struct archive_type *type, struc
     if (!take_string(in, &name) || !take_u32(in, &size) || !take_u32(in, &count))
         return damaged(err);
     v->field = field_of(type, &name);
-    if (!v->field)
-        return error_set(err, "saved state: %s has a field %.*s that this version does not know",
-                         type->name, name.length, name.text);
+    if (!v->field) {
+        error_set(err, "saved state: %s has a field %.*s that this version does not know",
+                  type->name, name.length, name.text);
+        return false;
+    }
     if (size != v->field->size || count != v->field->count)
         return error_set(err, "saved state: %s.%s is %u times %u bytes, not %u times %u",
                          type->name, v->field->name, count, size, v->field->count, v->field->size);
@@ -263,7 +267,7 @@ static bool check_fields(const struct record *r, const struct archive_type *type
         return error_set(err, "loading %s: out of memory", type->name);
     bool ok = true;
     for (uint32_t i = 0; ok && i < r->field_count; i++) {
-        struct value v;
+        struct value v = {0};
         ok = take_value(&in, type, &v, err);
         if (!ok)
             break;
@@ -284,7 +288,7 @@ static bool check_fields(const struct record *r, const struct archive_type *type
 bool archive_load(struct archive *a, const struct archive_type *type, unsigned instance,
                   void *object, struct error *err)
 {
-    struct record r;
+    struct record r = {0};
     if (!find_record(a, type, instance, &r, err))
         return false;
     if (r.version != type->version)
@@ -294,8 +298,9 @@ bool archive_load(struct archive *a, const struct archive_type *type, unsigned i
         return false;
 
     for (uint32_t i = 0; i < r.field_count; i++) {
-        struct value v;
-        take_value(&r.fields, type, &v, err); /* was checked */
+        struct value v = {0};
+        if (!take_value(&r.fields, type, &v, err) || !v.bytes)
+            return false; /* not after check_fields() */
         memcpy((uint8_t *)object + v.field->offset, v.bytes,
                (size_t)v.field->size * v.field->count);
     }

@@ -71,7 +71,7 @@ bool image_read(struct image *image, const char *what, const char *path, uint64_
                 struct scratch *scratch, struct error *err)
 {
     *image = (struct image){.path = path};
-    uint64_t size;
+    uint64_t size = 0;
     int fd = image_open(what, path, limit, &size, err);
     if (fd < 0)
         return false;

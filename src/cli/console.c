@@ -59,7 +59,7 @@ static bool open_unix(struct cli_console *c, struct error *err)
                            "--console unix:%s: the path is too long for a socket; use a "
                            "shorter one",
                            c->path);
-    strcpy(address.sun_path, c->path);
+    memcpy(address.sun_path, c->path, strlen(c->path) + 1);
     c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (c->fd < 0)
         return error_set(err, "--console unix:%s: %s; use another console", c->path,

@@ -30,8 +30,10 @@ void config_free(struct config *c)
 static bool replace(char **string, const char *value, struct error *err)
 {
     char *copy = strdup(value);
-    if (!copy)
-        return error_set(err, "memory: the host has none left; free some");
+    if (!copy) {
+        error_set(err, "memory: the host has none left; free some");
+        return false;
+    }
     free(*string);
     *string = copy;
     return true;

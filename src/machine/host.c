@@ -181,9 +181,9 @@ static bool msr_write(void *ctx, uint32_t msr, uint64_t value)
 
 /* splitmix64 (Steele, Lea and Flood, 2014): --clock virtual asks for the same numbers every time,
  * not for unpredictable ones. */
-void vcpu_virtual_random(void *ctx, void *to, unsigned size)
+void vcpu_virtual_random(void *vcpu, void *to, unsigned size)
 {
-    struct vcpu *v = ctx;
+    struct vcpu *v = vcpu;
     uint64_t z = v->machine->virtual.random += UINT64_C(0x9e3779b97f4a7c15);
     z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);

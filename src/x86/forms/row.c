@@ -94,7 +94,7 @@ static void parse_operands(struct row *r)
 {
     char text[sizeof r->operands], *save = NULL;
     unsigned n = 0;
-    strcpy(text, r->operands);
+    memcpy(text, r->operands, sizeof text);
     for (char *word = strtok_r(text, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
         if (n == MAX_OPERANDS)
             fail("too many operands");
@@ -213,7 +213,7 @@ static void parse_encoding(struct row *r)
     };
     char text[sizeof r->encoding], *save = NULL;
     bool have_opcode = false;
-    strcpy(text, r->encoding);
+    memcpy(text, r->encoding, sizeof text);
     for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
         unsigned byte;
         bool prefix_place = !have_opcode && r->map == 0 && r->kind == LEGACY;
@@ -529,7 +529,7 @@ static void copy(char *to, size_t size, const char *from)
 {
     if (strlen(from) >= size)
         fail("'%s' is too long", from);
-    strcpy(to, from);
+    memcpy(to, from, strlen(from) + 1);
 }
 
 static void parse_row(struct rows *rows, char *line)

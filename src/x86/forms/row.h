@@ -42,7 +42,7 @@ extern const struct feature row_features[X86_FEATURES];
 void rows_read(struct rows *rows, const char *file_name);
 
 /* Text without the blanks round it, in place. */
-char *row_trim(char *text);
+char *row_trim(char *s);
 
 /* Writes docs/instructions.md. cases names the file that says how many cases of each form were run
  * on silicon; NULL: none was. */
