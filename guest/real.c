@@ -84,7 +84,7 @@ static void limits_survive_the_way_back(void)
 {
     CODE16(unreal, "movl %cr0, %eax\n orb $1, %al\n movl %eax, %cr0\n movw $0x10, %bx\n"
                    "movw %bx, %es\n andb $0xfe, %al\n movl %eax, %cr0\n xorw %bx, %bx\n"
-                   "movw %bx, %es\n movl $0x100000, %esi\n addr32 movl %es:(%esi), %ecx");
+                   "movw %bx, %es\n movl $0x100000, %esi\n movl %es:(%esi), %ecx");
     struct real_context c = REAL_PROGRAM(unreal);
     real_run(&c);
     CHECK_EQ(c.vector, DONE);

@@ -74,7 +74,7 @@ static void code_of_16_bits(void)
     }
 }
 
-CODE16(addresses, "movw (%bx,%si), %ax\n addr32 movw (%ebx,%esi), %cx\n movb $1, %dl\n"
+CODE16(addresses, "movw (%bx,%si), %ax\n movw (%ebx,%esi), %cx\n movb $1, %dl\n"
                   "movw -2(%bp), %di");
 
 static void addresses_of_16_bits(void)
