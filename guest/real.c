@@ -314,7 +314,7 @@ static void counts_are_of_16_bits(void)
 static void stack_instructions(void)
 {
     CODE16(stack, "pushaw\n movw %sp, %bp\n movw 6(%bp), %bx\n popaw\n movw $0x1111, %bp\n"
-                  "enterw $8, $0\n movw %sp, %si\n movw (%bp), %di\n leavew\n"
+                  "enter $8, $0\n movw %sp, %si\n movw (%bp), %di\n leave\n"
                   "pushl $0x12345678\n popl %ecx\n pushw $-2\n popw %dx\n"
                   "movw $0x10, %bx\n movb $3, %al\n xlatb");
     struct real_context c = REAL_PROGRAM(stack);
