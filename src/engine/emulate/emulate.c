@@ -208,6 +208,10 @@ static void vcpu_destroy(struct engine_vcpu *v)
 
 static void get_state(struct engine_vcpu *v, struct x86_state *to)
 {
+    /* An NMI that was asked for and not looked at yet is part of the state. */
+    uint32_t nmi = (uint32_t)X86_REQUEST_NMI;
+    if (atomic_fetch_and(&v->cpu.request, ~nmi) & nmi)
+        v->cpu.s.nmi_pending = true;
     *to = v->cpu.s;
     to->rflags = x86_rflags(&v->cpu);
     to->gpr[X86_GPR_BLOCK] = 0;

@@ -24,10 +24,10 @@ struct engine_vcpu {
     /* Room for the block of one instruction that is not kept: single steps, instructions across two
      * pages. */
     _Alignas(struct block) uint8_t scratch[sizeof(struct block) + 2 * sizeof(struct op)];
-    uint64_t from_rip; /* where the block that is being left began */
-    bool step_once;    /* the next instruction runs alone, whatever its page holds */
-    bool inside;       /* the thread is inside the gate */
-    pthread_t thread;  /* while inside */
+    uint64_t from_rip;   /* where the block that is being left began */
+    bool step_once;      /* the next instruction runs alone, whatever its page holds */
+    _Atomic bool inside; /* the thread is inside the gate */
+    pthread_t thread;    /* while inside */
     uint64_t pauses_seen;
     uint64_t interrupts, exceptions, halts, pio, mmio;
 };
