@@ -64,7 +64,8 @@ static void the_monitor_finds_everything_on_its_stack(void)
 
 static void segments_are_paragraphs(void)
 {
-    CODE16(paragraphs,
+    CODE16(
+        paragraphs,
         "movw $0x3100, %ax\n movw %ax, %ds\n movw 0x10, %bx\n movw %es:0x10, %cx\n"
         "pushw $0x1000\n pushw $(1f - paragraphs)\n lret\n nop\n1: movw %cs, %si\n movw %ds, %di");
     struct context c = PROGRAM(paragraphs, FLAG_IOPL3);

@@ -65,9 +65,9 @@ static __attribute__((unused)) const char *test_skipped;
         return failed != 0;                                                                        \
     }
 
-#define T(name)                                                                                    \
-    {                                                                                              \
-        #name, name                                                                                \
-    }
+/* clang-format would read #name as a directive. */
+/* clang-format off */
+#define T(name) { #name, name }
+/* clang-format on */
 
 #endif

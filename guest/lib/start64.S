@@ -1,4 +1,4 @@
-/* The way in for 64-bit guests: from Multiboot's 32-bit code, through page tables that map the first
+/* The way in for 64-bit guests: from Multiboot's 32-bit code, by page tables that map the first
  * 4 GiB where they are, to guest_main() in 64-bit mode. */
 
     .section .multiboot, "a"

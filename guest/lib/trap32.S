@@ -60,7 +60,7 @@ trap_entries:
     .set vector, 0
     .rept 256
     .align 16
-    .if vector != 8 && vector != 10 && vector != 11 && vector != 12 && vector != 13 && vector != 14 && vector != 17
+    .if vector != 8 && (vector < 10 || vector > 14) && vector != 17
     push $0
     .endif
     push $vector

@@ -43,7 +43,7 @@ enum {
 #define NS_PER_S   INT64_C(1000000000)
 #define S_PER_DAY  INT64_C(86400)
 #define TICK_HZ    UINT64_C(32768)
-#define UIP_NS     INT64_C(244000) /* UIP is set so long before an update; the update takes no time */
+#define UIP_NS     INT64_C(244000) /* how long UIP is set before an update, which takes no time */
 #define NO_ALARM   INT64_MAX
 #define RESTART_NS (NS_PER_S / 2) /* the first update after the divider is let go */
 

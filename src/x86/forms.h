@@ -114,7 +114,7 @@ enum x86_form_flags {
     X86_FORM_EVEX = 1u << 16,
     X86_FORM_VVVV = 1u << 17,     /* VEX.vvvv is an operand */
     X86_FORM_MODELLED = 1u << 18, /* the model has the feature; without it: #UD */
-    X86_FORM_BCAST_SHIFT = 20,     /* two bits: log2 of the bytes EVEX.b broadcasts; 0: none */
+    X86_FORM_BCAST_SHIFT = 20,    /* two bits: log2 of the bytes EVEX.b broadcasts; 0: none */
     X86_FORM_BRANCH = 1u << 19,   /* ends a basic block: RIP is not the next instruction's after */
 };
 

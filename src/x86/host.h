@@ -40,8 +40,8 @@ struct x86_host {
     uint64_t (*cr8_read)(void *ctx);
     void (*cr8_write)(void *ctx, uint64_t value);
 
-    /* Random bytes for RDRAND and RDSEED. NULL: the host's entropy; a reproducible run gives its own
-     * seeded generator. */
+    /* Random bytes for RDRAND and RDSEED. NULL: the host's entropy; a reproducible run gives a
+     * seeded generator of its own. */
     void (*random)(void *ctx, void *to, unsigned n);
 
     /* FERR#: the x87 asks for IRQ 13 (CR0.NE = 0). */
