@@ -56,18 +56,24 @@ static uint64_t elements_in_page(const struct string *s, uint64_t lin)
     return in_page + s->size <= X86_PAGE_SIZE ? in_page / s->size + 1 : 0;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* The stride for a string at offset register reg whose page is lin's: also no further than the
- * segment and the address size let it go without another check. */
+ * segment and the address size let it go without another check. 0: its first element goes on in
+ * another page. */
 static uint64_t stride_limit(struct x86_cpu *c, const struct string *s, unsigned reg, unsigned seg,
                              uint64_t lin)
 {
-    if (c->s.rflags & FLAG_TF)
-        return 1;
     uint64_t n = elements_in_page(s, lin);
+    if (c->s.rflags & FLAG_TF)
+        return least(n, 1);
     if (c->code == X86_CODE64 && s->addr_size == 8)
         return n;
     if (!c->flat[seg] && c->code != X86_CODE64)
-        return 1;
+        return least(n, 1);
     /* The offset must not wrap within the stride. */
     uint64_t offset = gpr_read(c, reg, s->addr_size);
     uint64_t room =
@@ -107,11 +113,6 @@ static bool string_interrupted(const struct x86_cpu *c)
     }                                                                                              \
     const struct sem name##_sem = {.any = op_##name};                                              \
     static void stride_##name(struct x86_cpu *c, const struct op *op, struct string *s)
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* Element by element when the strings overlap such that earlier stores feed later loads. */
 static void copy_elements(uint8_t *to, const uint8_t *from, uint64_t n, const struct string *s)
