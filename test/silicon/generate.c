@@ -274,12 +274,13 @@ static bool wraps(const struct silicon_case *c)
     return c->insn.is_mem && first + c->operand_size - 1 > mask;
 }
 
-/* FXSAVE through a segment that can't be written, not aligned: #GP or #AC. */
+/* FXSAVE and FXRSTOR that are not aligned, through a segment that forbids it: #GP or #AC. */
 static bool is_bad_fxsave(const struct silicon_case *c)
 {
-    bool read_only = c->insn.segment == X86_CS || c->insn.segment == X86_GS;
-    return c->code == X86_CODE32 && read_only && (c->before.rflags & FLAG_AC) &&
-           strcmp(x86_forms[c->form].mnemonic, "fxsave") == 0;
+    bool special = c->insn.segment == X86_CS || c->insn.segment >= X86_FS;
+    const char *m = x86_forms[c->form].mnemonic;
+    return c->code == X86_CODE32 && special && (c->before.rflags & FLAG_AC) &&
+           (strcmp(m, "fxsave") == 0 || strcmp(m, "fxrstor") == 0);
 }
 
 static bool maker_decides_address(const struct silicon_case *c)

@@ -25,15 +25,19 @@ OP_END(into)
         x86_software_interrupt(c, X86_SOFTWARE_EXCEPTION, X86_OF);
 }
 
+/* One of BOUND's two limits, each an access of its own. */
+static int64_t read_bound(struct x86_cpu *c, const struct op *op, unsigned i)
+{
+    uint32_t v = 0, offset = (uint32_t)op_offset(c, op) + i * op->size;
+    uint64_t lin = x86_linear(c, op->seg, offset, op->size, X86_READ);
+    x86_read_bytes(c, lin, &v, op->size, op->seg);
+    return bits_sign_extend(v, op->size * 8);
+}
+
 OP(bound)
 {
-    unsigned bits = op->size * 8;
-    uint64_t lin = op_linear(c, op, 2 * op->size, X86_READ);
-    uint32_t pair[2] = {0};
-    x86_read_bytes(c, lin, &pair[0], op->size, op->seg);
-    x86_read_bytes(c, lin + op->size, &pair[1], op->size, op->seg);
-    int64_t index = bits_sign_extend(gpr_read(c, op->reg, op->size), bits);
-    int64_t lower = bits_sign_extend(pair[0], bits), upper = bits_sign_extend(pair[1], bits);
+    int64_t lower = read_bound(c, op, 0), upper = read_bound(c, op, 1);
+    int64_t index = bits_sign_extend(gpr_read(c, op->reg, op->size), op->size * 8);
     if (index < lower || index > upper)
         x86_raise(c, X86_BR);
 }

@@ -317,7 +317,7 @@ static void read_image(struct x86_cpu *c, const struct op *op, uint64_t supporte
                        bool only_compacted, struct xsave_image *image)
 {
     uint64_t lin = xsave_area(c, op, XSAVE_MIN_SIZE, X86_READ), xstate_bv;
-    x86_probe_image(c, lin, XSAVE_MIN_SIZE, X86_READ, op->seg, X86_FIRST_WORD_FIRST);
+    x86_probe_read(c, lin, 4, op->seg); /* faults here come before the header's */
     uint64_t compacted = read_header(c, lin, op->seg, supported, &xstate_bv);
     if (only_compacted && !compacted)
         x86_raise_gp0(c);
