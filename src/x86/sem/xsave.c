@@ -286,7 +286,7 @@ static uint64_t read_header(struct x86_cpu *c, uint64_t lin, unsigned seg, uint6
     uint8_t header[XSAVE_HEADER_SIZE];
     x86_read_bytes(c, lin + HEADER_XSTATE_BV, header, sizeof header, seg);
     *xstate_bv = load_u64(header);
-    uint64_t xcomp_bv = load_u64(header + HEADER_XCOMP_BV - HEADER_XSTATE_BV);
+    uint64_t xcomp_bv = load_u64(header + (HEADER_XCOMP_BV - HEADER_XSTATE_BV));
     bool compacted = xcomp_bv & XCOMP_COMPACTED;
     uint64_t allowed = compacted ? xcomp_bv & ~XCOMP_COMPACTED : supported;
     /* The standard form checks only the first 8 of the reserved bytes. */
