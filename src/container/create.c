@@ -1,0 +1,476 @@
+/* create and run: from a bundle to a process that waits for `start`, or goes on at once. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "container/console.h"
+#include "container/hooks.h"
+#include "container/idmap.h"
+#include "container/init.h"
+#include "container/internal.h"
+#include "container/path.h"
+#include "container/process.h"
+#include "container/state.h"
+#include "container/sync.h"
+
+/* A container in the making. */
+struct making {
+    struct config config;
+    struct state state;
+    struct cgroup_plan resources;
+    struct seccomp_filter filter;
+    struct init init;
+    const struct container_options *options;
+    int sync;    /* our end */
+    int console; /* the socket for the terminal; -1: none */
+    int master;  /* the terminal itself, when we keep it; -1 */
+    bool waits;  /* for `start` */
+    pid_t pid;
+};
+
+/* ---- before the process ---- */
+
+static char *absolute(const char *folder, const char *path, struct error *err)
+{
+    char *joined = NULL, *real = NULL;
+    if (asprintf(&joined, "%s%s%s", path[0] == '/' ? "" : folder, path[0] == '/' ? "" : "/",
+                 path) >= 0)
+        real = realpath(joined, NULL);
+    if (!real)
+        error_errno(err, "config.json: root.path: %s", joined ? joined : path);
+    free(joined);
+    return real;
+}
+
+static bool open_bundle(struct making *m, struct error *err)
+{
+    char path[PATH_MAX];
+    const char *bundle = m->options->bundle ? m->options->bundle : ".";
+    char *real = realpath(bundle, NULL);
+    if (!real)
+        return error_errno(err, "bundle %s", bundle);
+    m->state.bundle = real;
+    snprintf(path, sizeof path, "%s/config.json", real);
+    m->init.bundle = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (m->init.bundle < 0)
+        return error_errno(err, "bundle %s", bundle);
+    return config_load(&m->config, path, err);
+}
+
+static bool check_root(struct making *m, struct error *err)
+{
+    struct stat st;
+    m->state.rootfs = absolute(m->state.bundle, m->config.rootfs, err);
+    if (!m->state.rootfs)
+        return false;
+    if (stat(m->state.rootfs, &st) < 0 || !S_ISDIR(st.st_mode))
+        return error_set(err, "config.json: root.path: %s is no folder; correct it",
+                         m->state.rootfs);
+    if (strcmp(m->state.rootfs, "/") == 0)
+        return error_set(err, "config.json: root.path: is the host's own root; name another");
+    return true;
+}
+
+static bool check_console(struct making *m, struct error *err)
+{
+    bool terminal = m->config.process.terminal;
+    const char *socket = m->options->console_socket;
+    bool detached = m->waits || m->options->detach;
+    if (socket && !terminal)
+        return error_set(err, "--console-socket: process.terminal is false; leave the socket out");
+    if (terminal && detached && !socket)
+        return error_set(err, "config.json: process.terminal: without --console-socket nobody "
+                              "would have the terminal; give one");
+    if (socket && (m->console = console_connect(socket, err)) < 0)
+        return false;
+    return true;
+}
+
+static bool open_namespaces(struct making *m, struct error *err)
+{
+    const struct config *c = &m->config;
+    for (size_t i = 0; i < NAMESPACE_KINDS; i++)
+        m->init.namespaces[i] = -1;
+    for (size_t i = 0; i < c->namespace_count; i++) {
+        const char *path = c->namespaces[i].path;
+        if (path && (m->init.namespaces[i] = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+            return error_errno(err, "config.json: linux.namespaces[%zu].path: %s", i, path);
+    }
+    return true;
+}
+
+static bool read_bundle(struct making *m, struct error *err)
+{
+    struct config *c = &m->config;
+    return open_bundle(m, err) && check_root(m, err) && check_console(m, err) &&
+           open_namespaces(m, err) && mounts_plan(c, m->init.bundle, &m->init.plans, err) &&
+           seccomp_compile(&c->seccomp, &c->arena, &m->filter, err) &&
+           (!m->filter.listener_path ||
+            (m->init.agent = console_connect(m->filter.listener_path, err)) >= 0);
+}
+
+/* Where `start` will knock. Bound through the folder's descriptor: paths of sockets are short. */
+static bool listen_for_start(struct making *m, struct error *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int folder = open(m->state.folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/start.sock", folder);
+    bool ok = folder >= 0 && fd >= 0 &&
+              bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 1) == 0;
+    if (!ok)
+        error_errno(err, "%s/start.sock: can't be made", m->state.folder);
+    if (folder >= 0)
+        close(folder);
+    m->init.start = fd;
+    return ok;
+}
+
+/* Later commands need the configuration as it was, whatever becomes of the bundle. */
+static bool keep_config(const struct making *m, struct error *err)
+{
+    char path[PATH_MAX];
+    int from = openat(m->init.bundle, "config.json", O_RDONLY | O_CLOEXEC);
+    int to = open(state_file(&m->state, "config.json", path, sizeof path),
+                  O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool ok = from >= 0 && to >= 0;
+    char buffer[16384];
+    ssize_t n;
+    while (ok && (n = read(from, buffer, sizeof buffer)) != 0)
+        ok = n > 0 && write(to, buffer, (size_t)n) == n;
+    if (!ok)
+        error_errno(err, "%s: can't be written", path);
+    if (from >= 0)
+        close(from);
+    if (to >= 0)
+        close(to);
+    return ok;
+}
+
+static bool needs_cgroups(const struct making *m)
+{
+    return m->resources.count > 0;
+}
+
+static bool prepare(struct making *m, const char *id, struct error *err)
+{
+    struct config *c = &m->config;
+    char *bundle = m->state.bundle, *rootfs = m->state.rootfs;
+    m->state.bundle = m->state.rootfs = NULL;
+    bool made = state_make(&m->state, m->options->root, id, err);
+    m->state.bundle = bundle;
+    m->state.rootfs = rootfs;
+    if (!made)
+        return false;
+    m->state.version = strdup(c->version);
+    m->state.annotations = json_incref(c->annotations);
+    if (!cgroups_find(&m->state.cgroups, err) ||
+        !cgroup_plan_read(&c->resources, cgroups_are_v2(&m->state.cgroups), &c->arena,
+                          &m->resources, err) ||
+        !cgroups_choose(&m->state.cgroups, c->cgroups_path, id, m->options->systemd_cgroup, err))
+        return false;
+    return state_save(&m->state, err) && keep_config(m, err) &&
+           cgroups_make(&m->state.cgroups, needs_cgroups(m), err) &&
+           cgroups_open(&m->state.cgroups, &m->init.doors, err) &&
+           (!m->waits || listen_for_start(m, err));
+}
+
+/* ---- the process ---- */
+
+static int first_pid_namespace(const struct making *m)
+{
+    for (size_t i = 0; i < m->config.namespace_count; i++)
+        if (m->config.namespaces[i].flag == CLONE_NEWPID)
+            return m->init.namespaces[i];
+    return -1;
+}
+
+static bool clone_error(struct error *err)
+{
+    if (errno == EPERM)
+        return error_set(err, "namespaces: refused: CAP_SYS_ADMIN is missing, and new user "
+                              "namespaces are not allowed here; who started this process can "
+                              "grant the one, the administrator the other "
+                              "(sysctl user.max_user_namespaces, or the container's seccomp "
+                              "profile)");
+    if (errno == ENOSPC)
+        return error_set(err, "namespaces: refused: their number is limited here; the "
+                              "administrator can raise the limits in /proc/sys/user");
+    return error_errno(err, "namespaces: can't be made");
+}
+
+/* Where the user namespace is someone's, the others are to be its, and joining it takes a process
+ * of its own: that makes the container's process as its sibling, and tells its number. */
+static _Noreturn void between(struct making *m, uint64_t flags)
+{
+    struct error err = {0};
+    int pid_namespace = first_pid_namespace(m);
+    pid_t pid = -1;
+    if (init_join_namespaces(&m->init, true, &err)) {
+        if (pid_namespace >= 0 && setns(pid_namespace, CLONE_NEWPID) < 0)
+            error_errno(&err, "pid namespace: can't be joined");
+        else
+            pid = process_clone(flags | CLONE_PARENT, m->init.doors.unified, NULL);
+    }
+    if (pid == 0)
+        init_main(&m->init);
+    if (pid < 0 && err.status == EXIT_STATUS_OK)
+        clone_error(&err);
+    if (pid < 0)
+        sync_send(m->init.sync, SYNC_ERROR, 1, -1, err.text);
+    else
+        sync_send(m->init.sync, SYNC_PID, (int)pid, -1, NULL);
+    _exit(0);
+}
+
+static bool start_between(struct making *m, uint64_t flags, struct error *err)
+{
+    struct sync_message message;
+    pid_t pid = process_clone(0, -1, NULL);
+    if (pid < 0)
+        return clone_error(err);
+    if (pid == 0)
+        between(m, flags);
+    close(m->init.sync);
+    sync_receive(m->sync, &message);
+    process_wait(pid);
+    if (message.kind != SYNC_PID)
+        return error_set(err, "%s",
+                         message.kind == SYNC_ERROR ? message.text
+                                                    : "user namespace: can't be joined");
+    m->pid = (pid_t)message.number;
+    return true;
+}
+
+/* To join a pid namespace means to have one's children there: for this one child only. */
+static bool start_directly(struct making *m, uint64_t flags, struct error *err)
+{
+    int joined = first_pid_namespace(m), own = -1;
+    if (joined >= 0) {
+        own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+        if (own < 0 || setns(joined, CLONE_NEWPID) < 0)
+            return error_errno(err, "pid namespace: can't be joined");
+    }
+    m->pid = process_clone(flags, m->init.doors.unified, NULL);
+    /* Not everyone who may make the folder may also enter it from here. */
+    if (m->pid < 0 && m->init.doors.unified >= 0 && (errno == EACCES || errno == EPERM) &&
+        !needs_cgroups(m))
+        m->pid = process_clone(flags, -1, NULL);
+    if (m->pid == 0)
+        init_main(&m->init);
+    bool ok = m->pid > 0 || clone_error(err);
+    if (own >= 0) {
+        if (setns(own, CLONE_NEWPID) < 0 && ok)
+            ok = error_errno(err, "pid namespace: can't be left");
+        close(own);
+    }
+    close(m->init.sync);
+    return ok;
+}
+
+static bool start_process(struct making *m, struct error *err)
+{
+    int pair[2];
+    /* The two that init makes itself, in their time. */
+    uint64_t flags =
+        (uint64_t)config_new_namespaces(&m->config) & ~(uint64_t)(CLONE_NEWCGROUP | CLONE_NEWTIME);
+    const struct namespace_config *user = config_namespace(&m->config, CLONE_NEWUSER);
+    if (!sync_pair(pair, err))
+        return false;
+    m->sync = pair[0];
+    m->init.sync = pair[1];
+    m->init.config = &m->config;
+    m->init.process = &m->config.process;
+    m->init.options = m->options;
+    m->init.filter = &m->filter;
+    m->init.rootfs = m->state.rootfs;
+    m->init.id = m->state.id;
+    m->init.state = state_json(&m->state, CONTAINER_CREATING);
+    json_object_set_new(m->init.state, "status", json_string(m->waits ? "created" : "creating"));
+    bool ok = user && user->path ? start_between(m, flags, err) : start_directly(m, flags, err);
+    m->init.sync = -1;
+    if (!ok)
+        return false;
+    if (user && !user->path &&
+        (!idmap_write(&m->config.maps, m->pid, err) || !sync_send(m->sync, SYNC_GO, 0, -1, NULL)))
+        return err->status != EXIT_STATUS_OK || error_set(err, "container: it ended early");
+    return true;
+}
+
+/* ---- with the process ---- */
+
+static bool record(struct making *m, struct error *err)
+{
+    m->state.pid = m->pid;
+    m->state.start_time = process_start_time(m->pid);
+    if (!state_save(&m->state, err))
+        return false;
+    return !m->options->pid_file || container_write_pid(m->options->pid_file, m->pid, err);
+}
+
+static bool serve_hooks(struct making *m, struct error *err)
+{
+    const struct hook_list *hooks = m->config.hooks;
+    json_object_set_new(m->init.state, "pid", json_integer(m->pid));
+    return hooks_run(&hooks[HOOK_PRESTART], "prestart", m->init.state, err) &&
+           hooks_run(&hooks[HOOK_CREATE_RUNTIME], "createRuntime", m->init.state, err) &&
+           (sync_send(m->sync, SYNC_GO, (int)m->pid, -1, NULL) ||
+            error_set(err, "container: it ended early"));
+}
+
+static bool take_console(struct making *m, int master, struct error *err)
+{
+    if (m->console < 0) {
+        m->master = master;
+        return true;
+    }
+    bool ok = console_send(m->console, master, err);
+    close(master);
+    return ok;
+}
+
+/* Until it is set up. */
+static bool accompany(struct making *m, struct error *err)
+{
+    struct sync_message message;
+    for (;;) {
+        sync_receive(m->sync, &message);
+        switch (message.kind) {
+        case SYNC_READY: return true;
+        case SYNC_HOOKS:
+            if (!serve_hooks(m, err))
+                return false;
+            break;
+        case SYNC_CONSOLE:
+            if (!take_console(m, message.fd, err))
+                return false;
+            break;
+        case SYNC_ERROR: return error_set(err, "%s", message.text);
+        default: return error_set(err, "container: its first process ended early; see dmesg");
+        }
+    }
+}
+
+static bool in_user_namespace(const struct making *m)
+{
+    return config_namespace(&m->config, CLONE_NEWUSER) != NULL || geteuid() != 0;
+}
+
+static bool set_up(struct making *m, struct error *err)
+{
+    return start_process(m, err) && record(m, err) &&
+           cgroup_plan_apply(&m->resources, &m->state.cgroups, in_user_namespace(m), err) &&
+           accompany(m, err);
+}
+
+/* After GO the process says nothing more, unless it fails. */
+static bool let_go(struct making *m, struct error *err)
+{
+    struct sync_message message;
+    if (!sync_send(m->sync, SYNC_GO, 0, -1, NULL))
+        return error_set(err, "container: its first process ended early; see dmesg");
+    if (m->waits)
+        return true;
+    sync_receive(m->sync, &message);
+    return message.kind != SYNC_ERROR || error_set(err, "%s", message.text);
+}
+
+static void undo(struct making *m)
+{
+    struct error ignored;
+    if (m->pid > 0) {
+        kill(m->pid, SIGKILL);
+        process_wait(m->pid);
+    }
+    if (!m->state.folder)
+        return;
+    cgroups_kill(&m->state.cgroups, SIGKILL, &ignored);
+    cgroups_remove(&m->state.cgroups, &ignored);
+    state_remove(&m->state, &ignored);
+}
+
+static void begin(struct making *m, const struct container_options *o, bool waits)
+{
+    memset(m, 0, sizeof *m);
+    m->options = o;
+    m->waits = waits;
+    m->sync = m->console = m->master = -1;
+    m->init.sync = m->init.start = m->init.agent = m->init.bundle = -1;
+    m->init.doors.unified = -1;
+}
+
+static void finish(struct making *m)
+{
+    const int fds[] = {m->sync,       m->console,    m->master,
+                       m->init.start, m->init.agent, m->init.bundle};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    for (size_t i = 0; i < m->config.namespace_count; i++)
+        if (m->init.namespaces[i] >= 0)
+            close(m->init.namespaces[i]);
+    for (size_t i = 0; i < m->init.plans.count && m->init.plans.plans; i++)
+        if (m->init.plans.plans[i].tree >= 0)
+            close(m->init.plans.plans[i].tree);
+    cgroups_close(&m->init.doors);
+    json_decref(m->init.state);
+    state_free(&m->state);
+    config_free(&m->config);
+}
+
+static bool make(struct making *m, const char *id, struct error *err)
+{
+    if (!state_id_valid(id, err) || !read_bundle(m, err))
+        return false;
+    if (prepare(m, id, err) && set_up(m, err) && let_go(m, err))
+        return true;
+    undo(m);
+    return false;
+}
+
+bool container_create(const char *id, const struct container_options *o, struct error *err)
+{
+    struct making m;
+    begin(&m, o, true);
+    bool ok = make(&m, id, err);
+    finish(&m);
+    return ok;
+}
+
+bool container_run(const char *id, const struct container_options *o, int *status,
+                   struct error *err)
+{
+    struct making m;
+    sigset_t before;
+    begin(&m, o, false);
+    sigprocmask(SIG_BLOCK, NULL, &before);
+    if (!o->detach)
+        console_block_signals();
+    bool ok = make(&m, id, err);
+    if (ok) {
+        json_object_set_new(m.init.state, "pid", json_integer(m.pid));
+        json_object_set_new(m.init.state, "status", json_string("running"));
+        ok = hooks_run(&m.config.hooks[HOOK_POSTSTART], "poststart", m.init.state, err);
+        if (!ok)
+            undo(&m);
+    }
+    *status = 0;
+    if (ok && !o->detach) {
+        *status = console_relay(m.master, m.pid);
+        if (!o->keep)
+            ok = container_clean_up(&m.state, &m.config, err);
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    finish(&m);
+    return ok;
+}

@@ -1,0 +1,19 @@
+/*
+ * Our own program, out of a container's reach.
+ *
+ * A process of ours that is inside a container, but has not yet become the user's program, shows
+ * the file that it runs as /proc/PID/exe; a container whose root is the host's could open that for
+ * writing and so replace the runtime (CVE-2019-5736), for example by naming /proc/self/exe as the
+ * program to run. So what enters a container runs from a copy in memory that is sealed: nobody can
+ * write it, and nothing of the host is behind it. The copy is made where it is needed only: when
+ * we run as a user who could write the file.
+ */
+#ifndef DOPPEL_OCI_SEAL_H
+#define DOPPEL_OCI_SEAL_H
+
+#include "base/error.h"
+
+/* Returns when we run from such a copy, or need none; false: err is set. */
+bool seal_ourselves(char **argv, struct error *err);
+
+#endif
