@@ -53,7 +53,7 @@ static bool make_root(const char *path, struct error *err)
     for (const char *p = strchr(path + 1, '/');; p = strchr(p + 1, '/')) {
         size_t n = p ? (size_t)(p - path) : strlen(path);
         snprintf(part, sizeof part, "%.*s", (int)n, path);
-        if (mkdir(part, p ? 0755 : 0711) != 0 && errno != EEXIST)
+        if (mkdir(part, p ? 0755 : 0700) != 0 && errno != EEXIST)
             return error_errno(err, "%.200s: the state folder can't be made", part);
         if (!p)
             return true;
@@ -83,7 +83,7 @@ bool front_open(struct front *f, const char *root, const char *runtime, struct e
         return error_set(err, "%.60s...: the state folder's name is too long; use --root DIR",
                          real);
     f->fd = open(f->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (f->fd < 0 || (mkdirat(f->fd, "containers", 0711) != 0 && errno != EEXIST))
+    if (f->fd < 0 || (mkdirat(f->fd, "containers", 0700) != 0 && errno != EEXIST))
         return error_errno(err, "%.200s: the state folder can't be used", f->root);
     f->containers = openat(f->fd, "containers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (f->containers < 0)

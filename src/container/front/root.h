@@ -6,30 +6,36 @@
 #define DOPPEL_CONTAINER_FRONT_ROOT_H
 
 #include "container/front/front.h"
-#include "container/image/image.h"
+#include "container/image/store.h"
 
 struct root {
     char path[PATH_MAX]; /* absolute */
     bool is_image;
-    bool flat; /* no overlayfs here: the layers are unpacked into one tree for this container */
     bool mounted;
-    struct image *image;        /* while flat needs it again */
+    struct layer_how how;
+    struct store store;         /* locked while layers that no record names are relied on */
+    struct image *image;        /* until it is mounted */
     struct image_config config; /* empty for a folder */
-    struct strings layers;      /* names in the store, the lowest first */
+    struct strings layers;      /* their digests, the lowest first; empty for a flat one */
 };
 
 #define ROOT_NONE                                                                                  \
     {                                                                                              \
-        .path = ""                                                                                 \
+        .store.fd = -1                                                                             \
     }
 
-/* Finds out what o->image is and has its layers in the store. */
+/* Finds out what o->image is and has its layers in the store, unless o->copy wants it flat or
+ * there is no overlayfs to mount them with. */
 bool root_prepare(struct root *r, const struct front *f, const struct front_options *o,
                   struct error *err);
 
-/* In the monitor: r->path is the file system from here on, in a mount namespace of our own where
- * something had to be mounted. */
-bool root_mount(struct root *r, const struct front *f, int folder, struct error *err);
+/* In the monitor, whose mount namespace becomes its own where something has to be mounted: r->path
+ * is the file system from here on. */
+bool root_mount(struct root *r, const struct front *f, const char *name, int folder,
+                struct error *err);
+
+/* The record names the layers now: others may remove layers again. */
+void root_recorded(struct root *r);
 void root_unmount(struct root *r);
 void root_free(struct root *r);
 

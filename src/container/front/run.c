@@ -57,7 +57,7 @@ static bool make_folder(struct run *r, struct error *err)
         for (size_t i = 0; i < sizeof random; i++)
             snprintf(name + 2 * i, 3, "%02x", random[i]);
     }
-    if (mkdirat(r->f->containers, name, 0711) != 0) {
+    if (mkdirat(r->f->containers, name, 0700) != 0) {
         bool taken = errno == EEXIST;
         if (taken)
             error_set(err,
@@ -217,9 +217,10 @@ static bool be_monitor(struct run *r, struct error *err)
 {
     struct monitor m = {r->f, &r->record, r->folder, r->log, !r->o->detach};
     r->record.monitor = record_process(getpid());
-    if (!root_mount(&r->root, r->f, r->folder, err) || !write_bundle(r, err) ||
+    if (!root_mount(&r->root, r->f, r->record.name, r->folder, err) || !write_bundle(r, err) ||
         !record_save(r->folder, &r->record, err))
         return false;
+    root_recorded(&r->root);
     if (r->o->detach && chdir("/") != 0) /* it would hold the caller's file system */
         return error_errno(err, "/");
     return monitor_run(&m, say_started, r, err);

@@ -156,25 +156,31 @@ static bool remove_entry(struct removal *r, int folder, const char *name, unsign
     return error_errno(r->err, "%.100s: it can't be removed", name);
 }
 
-bool tree_remove(int folder, const char *name, struct error *err)
+bool tree_remove_content(int folder, struct error *err)
 {
-    struct removal r = {.err = err};
-    if (unlinkat(folder, name, 0) == 0 || errno == ENOENT)
-        return true;
-    r.top = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (r.top < 0 && errno == EACCES && fchmodat(folder, name, 0700, 0) == 0)
-        r.top = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (r.top < 0)
-        return error_errno(err, "%.100s: it can't be removed", name);
-    fchmod(r.top, 0700);
-    bool ok = true;
+    struct removal r = {.top = folder, .err = err};
     unsigned before;
+    bool ok;
     do { /* until nothing more was lifted */
         before = r.lifted;
-        int fd = openat(r.top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        ok = fd >= 0 ? remove_content(&r, fd, 0) : error_errno(err, "%.100s", name);
+        int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        ok = fd >= 0 ? remove_content(&r, fd, 0) : error_errno(err, "a folder can't be listed");
     } while (ok && r.lifted != before);
-    close(r.top);
+    return ok;
+}
+
+bool tree_remove(int folder, const char *name, struct error *err)
+{
+    if (unlinkat(folder, name, 0) == 0 || errno == ENOENT)
+        return true;
+    int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES && fchmodat(folder, name, 0700, 0) == 0)
+        fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return error_errno(err, "%.100s: it can't be removed", name);
+    fchmod(fd, 0700);
+    bool ok = tree_remove_content(fd, err);
+    close(fd);
     if (!ok)
         return false;
     return unlinkat(folder, name, AT_REMOVEDIR) == 0 || errno == ENOENT ||

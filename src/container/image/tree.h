@@ -21,6 +21,9 @@ int tree_make_folders(int root, const char *path, struct error *err);
  * link and leaving no mount point. Something that is not there is removed already. */
 bool tree_remove(int folder, const char *name, struct error *err);
 
+/* The same for everything in a folder, which stays. */
+bool tree_remove_content(int folder, struct error *err);
+
 /* A whole file of at most `most` bytes with a zero byte behind it, from malloc(); `what` names it
  * in the error. */
 char *tree_read(int root, const char *path, size_t most, size_t *size, const char *what,
