@@ -77,8 +77,6 @@ static bool all_zero(const uint8_t *p, size_t n)
 static bool save_chunks(struct machine *m, struct archive *to, struct saved_map *map,
                         struct saved_chunk *chunk, struct error *err)
 {
-    if (m->memory.size / CHUNK >= sizeof map->present * 8)
-        return error_set(err, "saving: more memory than the form can hold");
     for (uint64_t at = 0, n; at < m->memory.size; at += n) {
         uint64_t gpa = chunk_gpa(&m->memory, at, &n);
         memset(chunk, 0, sizeof *chunk);
@@ -119,7 +117,10 @@ typedef bool (*chunks)(struct machine *m, struct archive *a, struct saved_map *m
 
 static bool with_buffers(struct machine *m, struct archive *a, chunks work, struct error *err)
 {
-    struct saved_map *map = calloc(1, sizeof *map);
+    struct saved_map *map;
+    if (m->memory.size / CHUNK >= sizeof map->present * 8)
+        return error_set(err, "saved memory: more than the form can hold");
+    map = calloc(1, sizeof *map);
     struct saved_chunk *chunk = malloc(sizeof *chunk);
     bool done = map && chunk ? work(m, a, map, chunk, err) : error_errno(err, "saved memory");
     free(map);

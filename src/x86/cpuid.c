@@ -2,6 +2,7 @@
 
 #include "x86/cpu.h"
 #include "x86/msr.h"
+#include "x86/xsave.h"
 
 /* ---- features ---- */
 
@@ -292,29 +293,22 @@ static void leaf_topology(const struct x86_cpu *c, uint32_t subleaf, uint32_t ou
     out[EDX] = c->index;
 }
 
-/* Leaf 0Dh and XSAVE's sizes: components past the legacy area and the header (SDM 1, 13.2). */
-enum { XSAVE_LEGACY = 576 };
-static const struct {
-    uint8_t number;
-    uint32_t size, offset;
-} components[] = {{2, 256, 576}, {9, 8, 2688}};
+/* ---- leaf 0Dh: XSAVE's sizes (SDM 1, 13.2) ---- */
 
 uint32_t x86_xsave_size(uint64_t xcr0)
 {
-    uint32_t size = XSAVE_LEGACY;
-    for (unsigned i = 0; i < ARRAY_LEN(components); i++)
-        if (xcr0 & BIT(components[i].number))
-            size = components[i].offset + components[i].size;
+    uint32_t size = XSAVE_MIN_SIZE;
+    for (unsigned i = 0; i < XSAVE_COMPONENTS; i++) {
+        const struct x86_xsave_component *component = &x86_xsave_component[i];
+        if ((xcr0 & BIT(i)) && component->size)
+            size = component->offset + component->size;
+    }
     return size;
 }
 
 uint32_t x86_xsavec_size(uint64_t xcr0)
 {
-    uint32_t size = XSAVE_LEGACY;
-    for (unsigned i = 0; i < ARRAY_LEN(components); i++)
-        if (xcr0 & BIT(components[i].number))
-            size += components[i].size;
-    return size;
+    return x86_xsave_compacted_offset(xcr0, XSAVE_COMPONENTS);
 }
 
 static void leaf_xsave(const struct x86_cpu *c, uint32_t subleaf, uint32_t out[4])
@@ -329,11 +323,10 @@ static void leaf_xsave(const struct x86_cpu *c, uint32_t subleaf, uint32_t out[4
         out[EAX] = c->model->features[X86_WORD_D_1_EAX];
         out[EBX] = x86_xsavec_size(c->s.xcr0 | c->s.xss);
     }
-    for (unsigned i = 0; i < ARRAY_LEN(components); i++) {
-        if (components[i].number == subleaf && (offered & BIT(subleaf))) {
-            out[EAX] = components[i].size;
-            out[EBX] = components[i].offset;
-        }
+    if (subleaf < XSAVE_COMPONENTS && (offered & BIT(subleaf)) &&
+        x86_xsave_component[subleaf].size) {
+        out[EAX] = x86_xsave_component[subleaf].size;
+        out[EBX] = x86_xsave_component[subleaf].offset;
     }
 }
 

@@ -490,6 +490,7 @@ IEEE uint64_t ieee_round_int(struct sf_env *env, uint64_t a, unsigned mode, bool
         uint64_t rest = magnitude & bits_mask(cut);
         bool half = rest >> (cut - 1), below = rest & bits_mask(cut - 1);
         result = magnitude - rest;
+        /* 1 <= cut <= F. NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
         if (sf_rounds_up(mode, sign, result >> cut & 1, half, below))
             result += BIT(cut);
     }

@@ -167,4 +167,21 @@ static inline sf80 x87_default_nan(void)
     return (sf80){.mantissa = UINT64_C(0xc000000000000000), .se = 0xffff};
 }
 
+/* ST(0) is replaced by fn(ST(0)). */
+static inline void x87_unary(struct x86_cpu *c, const struct op *op,
+                             sf80 (*fn)(struct sf_env *env, sf80 a))
+{
+    x87_begin(c);
+    x87_note(c, op);
+    if (x87_empty(c, 0)) {
+        if (x87_stack_fault(c, false))
+            x87_write(c, 0, x87_default_nan());
+        return;
+    }
+    struct sf_env env = x87_env(c);
+    sf80 r = fn(&env, x87_read(c, 0));
+    if (!(x87_report(c, &env) & SF_PRE))
+        x87_write(c, 0, r);
+}
+
 #endif

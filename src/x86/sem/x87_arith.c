@@ -139,22 +139,6 @@ ARITH_POP(fdivrp, divr)
 
 /* ---- one operand, or ST(0) and ST(1) as they stand ---- */
 
-/* ST(0) is replaced by fn(ST(0)). */
-static void unary(struct x86_cpu *c, const struct op *op, sf80 (*fn)(struct sf_env *env, sf80 a))
-{
-    x87_begin(c);
-    x87_note(c, op);
-    if (x87_empty(c, 0)) {
-        if (x87_stack_fault(c, false))
-            x87_write(c, 0, x87_default_nan());
-        return;
-    }
-    struct sf_env env = x87_env(c);
-    sf80 r = fn(&env, x87_read(c, 0));
-    if (!(x87_report(c, &env) & SF_PRE))
-        x87_write(c, 0, r);
-}
-
 static sf80 change_sign(struct sf_env *env, sf80 a)
 {
     (void)env;
@@ -170,19 +154,19 @@ static sf80 absolute(struct sf_env *env, sf80 a)
 
 OP(fsqrt)
 {
-    unary(c, op, sf80_sqrt);
+    x87_unary(c, op, sf80_sqrt);
 }
 OP(frndint)
 {
-    unary(c, op, sf80_round_int);
+    x87_unary(c, op, sf80_round_int);
 }
 OP(fchs)
 {
-    unary(c, op, change_sign);
+    x87_unary(c, op, change_sign);
 }
 OP(fabs)
 {
-    unary(c, op, absolute);
+    x87_unary(c, op, absolute);
 }
 
 OP(fscale)

@@ -42,17 +42,7 @@ OP(fpatan)
 
 OP(f2xm1)
 {
-    x87_begin(c);
-    x87_note(c, op);
-    if (x87_empty(c, 0)) {
-        if (x87_stack_fault(c, false))
-            x87_write(c, 0, x87_default_nan());
-        return;
-    }
-    struct sf_env env = x87_env(c);
-    sf80 r = sf80_exp2m1(&env, x87_read(c, 0));
-    if (!(x87_report(c, &env) & SF_PRE))
-        x87_write(c, 0, r);
+    x87_unary(c, op, sf80_exp2m1);
 }
 
 /* What the trigonometric ones begin with. False: there is nothing to compute, or it is done; `push`
