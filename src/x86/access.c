@@ -139,7 +139,7 @@ enum reached { REACHED, NOT_CANONICAL, PAGE_FAULT };
 /* Looked at before any page is; but extended numbers are an access of 8 bytes and one of 2. */
 static bool is_canonical(const struct request *r)
 {
-    uint64_t last = r->n == 10 ? r->lin : r->lin + r->n - 1;
+    uint64_t last = r->lin + (r->n == 10 ? 8 : r->n) - 1;
     return !r->wide || (x86_canonical(r->lin) && x86_canonical(last));
 }
 

@@ -274,18 +274,17 @@ static bool wraps(const struct silicon_case *c)
     return c->insn.is_mem && first + c->operand_size - 1 > mask;
 }
 
-/* FXSAVE and FXRSTOR that are not aligned, through a segment that forbids it: #GP or #AC. */
-static bool is_bad_fxsave(const struct silicon_case *c)
+/* Images of the x87's state that are not aligned, through a segment that may forbid them: #GP or
+ * #AC first. */
+static bool is_bad_image(const struct silicon_case *c)
 {
     bool special = c->insn.segment == X86_CS || c->insn.segment >= X86_FS;
-    const char *m = x86_forms[c->form].mnemonic;
-    return c->code == X86_CODE32 && special && (c->before.rflags & FLAG_AC) &&
-           (strcmp(m, "fxsave") == 0 || strcmp(m, "fxrstor") == 0);
+    return c->code == X86_CODE32 && special && (c->before.rflags & FLAG_AC) && c->operand_size > 16;
 }
 
 static bool maker_decides_address(const struct silicon_case *c)
 {
-    return maker_decides_offset(c) || wraps(c) || is_bad_fxsave(c);
+    return maker_decides_offset(c) || wraps(c) || is_bad_image(c);
 }
 
 /* The masks in EDX:EAX must stay as they were shaped: other components differ. */

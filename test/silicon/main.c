@@ -20,9 +20,10 @@ struct options {
     unsigned cases;
     const char *mnemonic; /* only this one */
     uint64_t one;         /* only the case of this seed (with `mnemonic`) */
+    bool seeded;          /* --seed was given */
     bool mode32, mode64, forever;
     unsigned reports; /* per form */
-    const char *list; /* print instead of running: forms, cases, undefined, left-out */
+    const char *list; /* print instead of running: forms, cases, undefined */
 };
 
 /* Per form. */
@@ -195,9 +196,7 @@ static void list_forms(const struct options *o)
 static int list(const struct options *o)
 {
     if (strcmp(o->list, "undefined") == 0)
-        tables_write_undefined();
-    else if (strcmp(o->list, "left-out") == 0)
-        tables_write_left_out();
+        tables_write();
     else
         list_forms(o);
     return 0;
@@ -209,7 +208,7 @@ static int usage(void)
 {
     fprintf(stderr, "usage: silicon [--seed N] [--cases N] [--form MNEMONIC] [--case SEED]\n"
                     "               [--mode 32|64] [--reports N] [--forever]\n"
-                    "       silicon --list forms|cases|undefined|left-out\n");
+                    "       silicon --list forms|cases|undefined\n");
     return 2;
 }
 
@@ -227,7 +226,10 @@ static bool parse(int argc, char **argv, struct options *o)
     *o = (struct options){.seed = 1, .cases = 100, .mode32 = true, .mode64 = true, .reports = 2};
     for (int k; (k = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (k) {
-        case 's': o->seed = strtoull(optarg, NULL, 0); break;
+        case 's':
+            o->seed = strtoull(optarg, NULL, 0);
+            o->seeded = true;
+            break;
         case 'n': o->cases = (unsigned)strtoul(optarg, NULL, 0); break;
         case 'f': o->mnemonic = optarg; break;
         case 'c': o->one = strtoull(optarg, NULL, 0); break;
@@ -273,7 +275,7 @@ static int run_and_report(struct run *r)
 static int run_forever(struct run *r)
 {
     int status = 0;
-    if (getrandom(&r->options.seed, sizeof r->options.seed, 0) < 0)
+    if (!r->options.seeded && getrandom(&r->options.seed, sizeof r->options.seed, 0) < 0)
         r->options.seed = 1;
     for (; status == 0; r->options.seed++) {
         printf("# seed 0x%llx\n", (unsigned long long)r->options.seed);

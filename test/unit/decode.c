@@ -351,6 +351,7 @@ static const struct {
     {"nop", "*", true, "a hint that this model does not know; Zydis shows ModRM.reg as well"},
     {"ud0", "ud0", true, "its operands mean nothing"},
     {"ud1", "ud1", true, "its operands mean nothing"},
+    {"xchg", "pause", true, "F3 90 with REX.B exchanges R8 and RAX, as silicon says"},
     {"fnop", "*", true, "an 8087's or 80287's instruction"},
     {"vcvtsi2sd", "invalid", false, "no rounding in its 32-bit form: L'L is not looked at"},
     {"vcvtusi2sd", "invalid", false, "no rounding in its 32-bit form: L'L is not looked at"},
