@@ -12,8 +12,14 @@
 #include "cli/command.h"
 #include "doppel/doppel.h"
 
-static const struct command *const commands[] = {&command_run, &command_container, &command_engines,
-                                                &command_help};
+static const struct command *const commands[] = {
+    &command_run,
+#if DOPPEL_HAVE_CONTAINERS
+    &command_container,
+#endif
+    &command_engines,
+    &command_help,
+};
 
 const struct command *command_at(unsigned index)
 {

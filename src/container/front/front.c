@@ -35,7 +35,7 @@ static bool default_root(char *path, size_t size, bool rootless, struct error *e
 /* The OCI runtime stands beside us, or where the build puts it, or in PATH. */
 static void default_runtime(char *path, size_t size)
 {
-    static const char *const beside[] = {"doppel-oci", "../container/doppel-oci"};
+    static const char *const beside[] = {"doppel-oci", "../oci/doppel-oci"};
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     char *slash = n > 0 ? memrchr(self, '/', (size_t)n) : NULL;

@@ -129,7 +129,7 @@ static bool prepare_image(struct root *r, const struct front *f, const struct fr
 {
     r->is_image = true;
     r->how = (struct layer_how){LAYER_OVERLAY, f->rootless, f->rootless};
-    r->image = image_open(o->image, o->reference, f->fd, err);
+    r->image = oci_image_open(o->image, o->reference, f->fd, err);
     if (!r->image || !image_config_copy(&r->config, &r->image->config, err))
         return false;
     if (o->copy || r->image->layer_count == 0 || !overlay_works(f, &r->how))
@@ -193,8 +193,8 @@ static bool unpack_flat(struct root *r, int folder, struct error *err)
     struct layer_how remove = {LAYER_FLAT_REMOVE, false, r->how.rootless};
     struct layer_how add = {LAYER_FLAT_ADD, false, r->how.rootless};
     for (unsigned i = 0; ok && i < r->image->layer_count; i++)
-        ok = (i == 0 || image_unpack(r->image, i, files, &remove, err)) &&
-             image_unpack(r->image, i, files, &add, err);
+        ok = (i == 0 || oci_image_unpack(r->image, i, files, &remove, err)) &&
+             oci_image_unpack(r->image, i, files, &add, err);
     close(files);
     return ok;
 }
@@ -216,7 +216,7 @@ bool root_mount(struct root *r, const struct front *f, const char *name, int fol
              own_mounts(err) && mount_overlay(place, lower, overlay_more(&r->how), err);
         r->mounted = ok;
     }
-    image_close(r->image);
+    oci_image_close(r->image);
     r->image = NULL;
     return ok;
 }
@@ -236,7 +236,7 @@ void root_unmount(struct root *r)
 void root_free(struct root *r)
 {
     store_close(&r->store);
-    image_close(r->image);
+    oci_image_close(r->image);
     image_config_free(&r->config);
     strings_free(&r->layers);
     *r = (struct root)ROOT_NONE;

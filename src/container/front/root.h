@@ -14,7 +14,7 @@ struct root {
     bool mounted;
     struct layer_how how;
     struct store store;         /* locked while layers that no record names are relied on */
-    struct image *image;        /* until it is mounted */
+    struct oci_image *image;    /* until it is mounted */
     struct image_config config; /* empty for a folder */
     struct strings layers;      /* their digests, the lowest first; empty for a flat one */
 };

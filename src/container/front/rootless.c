@@ -151,6 +151,23 @@ bool rootless_enter(struct error *err)
     return true;
 }
 
+static bool map_has(const char *path, uint32_t id)
+{
+    unsigned long inside, outside, count;
+    bool has = false;
+    FILE *map = fopen(path, "re");
+    while (map && !has && fscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3)
+        has = id >= inside && id - inside < count;
+    if (map)
+        fclose(map);
+    return has;
+}
+
+bool rootless_has_ids(uint32_t uid, uint32_t gid)
+{
+    return map_has("/proc/self/uid_map", uid) && map_has("/proc/self/gid_map", gid);
+}
+
 /* ------------------------------------------------------------------------------------------- *
  * Joining
  * ------------------------------------------------------------------------------------------- */

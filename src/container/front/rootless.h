@@ -15,6 +15,9 @@ bool rootless_is(void);
  * Before anything that makes or removes a container's files. */
 bool rootless_enter(struct error *err);
 
+/* Whether our user namespace has that user and group. */
+bool rootless_has_ids(uint32_t uid, uint32_t gid);
+
 /* Enters the namespace of a container's monitor, where it is another one than ours. */
 bool rootless_join(const struct front *f, const struct front_record *r, struct error *err);
 

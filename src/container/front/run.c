@@ -14,6 +14,7 @@
 #include "container/front/bundle.h"
 #include "container/front/monitor.h"
 #include "container/front/root.h"
+#include "container/front/rootless.h"
 #include "container/image/tree.h"
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -185,6 +186,11 @@ static bool write_bundle(struct run *r, struct error *err)
     if (root < 0)
         return error_errno(err, "%.200s", r->root.path);
     bool ok = user_find(root, r->record.user, &b.user, err);
+    if (ok && !rootless_has_ids(b.user.uid, b.user.gid))
+        ok = error_set(err,
+                       "--user %.80s: user %u or group %u is not among ours; use --user 0, or "
+                       "have the administrator grant more in /etc/subuid and /etc/subgid",
+                       r->record.user, b.user.uid, b.user.gid);
     if (ok && r->f->rootless)
         b.user.group_count = 0; /* a namespace that the user made maps no further groups */
     if (ok && r->root.is_image) {

@@ -29,7 +29,7 @@ static const char *host_architecture(void)
  * Documents
  * ------------------------------------------------------------------------------------------- */
 
-static json_t *parse_text(const struct image *i, const char *what, char *text, size_t size,
+static json_t *parse_text(const struct oci_image *i, const char *what, char *text, size_t size,
                           struct error *err)
 {
     json_error_t why;
@@ -41,7 +41,7 @@ static json_t *parse_text(const struct image *i, const char *what, char *text, s
     return json;
 }
 
-static json_t *read_plain(struct image *i, const char *name, struct error *err)
+static json_t *read_plain(struct oci_image *i, const char *name, struct error *err)
 {
     size_t size = 0;
     char *text = source_read(i->source, name, DOCUMENT_MAX, &size, err);
@@ -53,7 +53,7 @@ static void blob_name(char name[96], const struct digest *d)
     snprintf(name, 96, "blobs/sha256/%.64s", d->hex);
 }
 
-static json_t *read_blob(struct image *i, const struct parse_descriptor *d, struct error *err)
+static json_t *read_blob(struct oci_image *i, const struct parse_descriptor *d, struct error *err)
 {
     char name[96];
     size_t size;
@@ -78,7 +78,7 @@ static json_t *read_blob(struct image *i, const struct parse_descriptor *d, stru
  * Layouts (image specification: image-layout, image-index, manifest)
  * ------------------------------------------------------------------------------------------- */
 
-static bool take_config(struct image *i, json_t *config, struct error *err)
+static bool take_config(struct oci_image *i, json_t *config, struct error *err)
 {
     struct parse p = {i->path, "configuration", err};
     struct digest contents[IMAGE_LAYERS_MAX];
@@ -96,7 +96,7 @@ static bool take_config(struct image *i, json_t *config, struct error *err)
     return true;
 }
 
-static bool take_manifest(struct image *i, json_t *manifest, struct error *err)
+static bool take_manifest(struct oci_image *i, json_t *manifest, struct error *err)
 {
     struct parse p = {i->path, "manifest", err};
     struct parse_descriptor config, layers[IMAGE_LAYERS_MAX];
@@ -119,7 +119,7 @@ static bool take_manifest(struct image *i, json_t *manifest, struct error *err)
 
 /* Follows a descriptor of an index: to a manifest, or to another index, where this host's platform
  * is looked for. */
-static bool take_descriptor(struct image *i, const struct parse_descriptor *d, unsigned depth,
+static bool take_descriptor(struct oci_image *i, const struct parse_descriptor *d, unsigned depth,
                             struct error *err)
 {
     struct parse p = {i->path, "index", err};
@@ -140,7 +140,7 @@ static bool take_descriptor(struct image *i, const struct parse_descriptor *d, u
     return ok;
 }
 
-static bool open_layout(struct image *i, const char *reference, struct error *err)
+static bool open_layout(struct oci_image *i, const char *reference, struct error *err)
 {
     struct parse p = {i->path, "index.json", err};
     struct parse_descriptor d;
@@ -156,7 +156,7 @@ static bool open_layout(struct image *i, const char *reference, struct error *er
  * ------------------------------------------------------------------------------------------- */
 
 /* The configuration's file is named for its digest. */
-static json_t *read_docker_config(struct image *i, const char *name, struct error *err)
+static json_t *read_docker_config(struct oci_image *i, const char *name, struct error *err)
 {
     struct digest is;
     size_t size;
@@ -177,7 +177,7 @@ static json_t *read_docker_config(struct image *i, const char *name, struct erro
     return parse_text(i, name, text, size, err);
 }
 
-static bool open_docker(struct image *i, const char *reference, struct error *err)
+static bool open_docker(struct oci_image *i, const char *reference, struct error *err)
 {
     struct parse p = {i->path, "manifest.json", err};
     json_t *json = read_plain(i, "manifest.json", err), *config = NULL;
@@ -198,9 +198,10 @@ static bool open_docker(struct image *i, const char *reference, struct error *er
  * The image
  * ------------------------------------------------------------------------------------------- */
 
-struct image *image_open(const char *path, const char *reference, int scratch, struct error *err)
+struct oci_image *oci_image_open(const char *path, const char *reference, int scratch,
+                                 struct error *err)
 {
-    struct image *i = calloc(1, sizeof *i);
+    struct oci_image *i = calloc(1, sizeof *i);
     bool ok = i && (i->path = strdup(path));
     if (!ok)
         error_set(err, "%.200s: no memory left to open it", path);
@@ -217,11 +218,11 @@ struct image *image_open(const char *path, const char *reference, int scratch, s
                        path);
     if (ok)
         return i;
-    image_close(i);
+    oci_image_close(i);
     return NULL;
 }
 
-void image_close(struct image *i)
+void oci_image_close(struct oci_image *i)
 {
     if (!i)
         return;
@@ -233,7 +234,7 @@ void image_close(struct image *i)
     free(i);
 }
 
-static bool check_digests(struct image *i, const struct image_layer *l, struct stream *s,
+static bool check_digests(struct oci_image *i, const struct image_layer *l, struct stream *s,
                           struct error *err)
 {
     struct digest stored, plain;
@@ -250,8 +251,8 @@ static bool check_digests(struct image *i, const struct image_layer *l, struct s
     return true;
 }
 
-bool image_unpack(struct image *i, unsigned layer, int root, const struct layer_how *how,
-                  struct error *err)
+bool oci_image_unpack(struct oci_image *i, unsigned layer, int root, const struct layer_how *how,
+                      struct error *err)
 {
     const struct image_layer *l = &i->layers[layer];
     struct source_file f;

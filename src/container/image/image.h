@@ -30,7 +30,7 @@ struct image_layer {
     uint64_t stored_size;
 };
 
-struct image {
+struct oci_image {
     char *path; /* for errors; owned */
     struct source *source;
     struct image_config config;
@@ -40,13 +40,14 @@ struct image {
 
 /* Opens the image at path; where there are several, the one of that reference (a name, a tag, or
  * the digest of its manifest), which may be NULL. scratch: a folder for what has to be unpacked. */
-struct image *image_open(const char *path, const char *reference, int scratch, struct error *err);
-void image_close(struct image *i);
+struct oci_image *oci_image_open(const char *path, const char *reference, int scratch,
+                                 struct error *err);
+void oci_image_close(struct oci_image *i);
 
 /* Unpacks a layer into the folder and checks its digests: when it fails, what is in the folder is
  * to be thrown away. */
-bool image_unpack(struct image *i, unsigned layer, int root, const struct layer_how *how,
-                  struct error *err);
+bool oci_image_unpack(struct oci_image *i, unsigned layer, int root, const struct layer_how *how,
+                      struct error *err);
 
 void image_config_free(struct image_config *c);
 bool image_config_copy(struct image_config *to, const struct image_config *from, struct error *err);

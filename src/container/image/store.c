@@ -69,7 +69,7 @@ static int make_temporary(struct store *s, char name[40], struct error *err)
     return fd;
 }
 
-static bool fill(int folder, struct image *i, unsigned n, const struct layer_how *how,
+static bool fill(int folder, struct oci_image *i, unsigned n, const struct layer_how *how,
                  struct error *err)
 {
     int files = -1;
@@ -78,12 +78,12 @@ static bool fill(int folder, struct image *i, unsigned n, const struct layer_how
     if (files < 0)
         return error_errno(err, "layers: no folder to unpack one into");
     fchmod(files, 0755); /* whatever the umask: a layer need not say what its root is like */
-    bool ok = image_unpack(i, n, files, how, err);
+    bool ok = oci_image_unpack(i, n, files, how, err);
     close(files);
     return ok && tree_write(folder, "origin", i->path, strlen(i->path), 0600, err);
 }
 
-static bool add(struct store *s, struct image *i, unsigned n, const struct layer_how *how,
+static bool add(struct store *s, struct oci_image *i, unsigned n, const struct layer_how *how,
                 struct error *err)
 {
     char name[40];
@@ -103,7 +103,7 @@ static bool add(struct store *s, struct image *i, unsigned n, const struct layer
     return ok;
 }
 
-bool store_add(struct store *s, struct image *i, const struct layer_how *how, struct error *err)
+bool store_add(struct store *s, struct oci_image *i, const struct layer_how *how, struct error *err)
 {
     for (unsigned n = 0; n < i->layer_count; n++)
         if (!has(s, i->layers[n].content.hex) && !add(s, i, n, how, err))

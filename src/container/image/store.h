@@ -17,7 +17,8 @@ bool store_open(struct store *s, int state, bool alone, struct error *err);
 void store_close(struct store *s);
 
 /* Has every layer of the image in the store. */
-bool store_add(struct store *s, struct image *i, const struct layer_how *how, struct error *err);
+bool store_add(struct store *s, struct oci_image *i, const struct layer_how *how,
+               struct error *err);
 
 /* Where a layer's files are, below the state folder. */
 void store_path(char path[96], const char *digest);
