@@ -1,0 +1,267 @@
+"""What a container finds inside: namespaces, mounts, limits, rights."""
+import ctypes
+import json
+import os
+import pathlib
+import re
+import socket
+import threading
+
+from harness.bundle import Bundle
+from harness.case import Skip
+
+
+def test_namespaces_are_its_own(t):
+    b = Bundle(t)
+    b.add_namespace("time")
+    b.linux["timeOffsets"] = dict(boottime=dict(secs=1000000, nanosecs=0))
+    out = b.output("for n in cgroup ipc mnt net pid uts time; do readlink /proc/self/ns/$n; done; "
+                   "hostname; cut -d. -f1 /proc/uptime; echo $$")
+    *spaces, name, uptime, pid = out.split()
+    for kind, space in zip("cgroup ipc mnt net pid uts time".split(), spaces):
+        assert os.readlink(f"/proc/self/ns/{kind}") != space, f"{kind} is the host's"
+    assert name == "doppel" and pid == "1" and int(uptime) >= 1000000
+
+
+def test_joined_namespaces(t):
+    b = Bundle(t).sh("while :; do sleep 0.05; done")
+    b.create()
+    b.start()
+    other = Bundle.__new__(Bundle)
+    other.__dict__.update(b.__dict__, id=b.id + "-2")
+    other.config = json.loads(json.dumps(b.config))
+    for kind, name in (("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")):
+        other.drop_namespace(kind)
+        other.add_namespace(kind, path=f"/proc/{b.pid()}/ns/{name}")
+    other.config.pop("hostname")
+    out = other.sh("for n in pid net ipc uts; do readlink /proc/self/ns/$n; done; echo $$").run().stdout
+    *spaces, pid = out.split()
+    assert spaces == [os.readlink(f"/proc/{b.pid()}/ns/{n}") for n in "pid net ipc uts".split()]
+    assert int(pid) > 1
+    b.id, second = b.id, other.id
+    b.delete()
+    assert not (b.state / second).exists()
+
+
+def test_a_user_namespace(t):
+    b = Bundle(t)
+    b.own_users()
+    out = b.output("id -u; cat /proc/self/uid_map; stat -c %u:%g /proc/1; ls -l /dev/null; "
+                   "echo x > /dev/null && echo written; test -w /proc/sys/kernel/hostname; echo $?")
+    assert out.startswith("0\n") and "100000" in out and "written" in out, out
+
+
+def test_a_user_namespace_with_bound_secrets(t):
+    """A folder that only the host's root can reach can be bound; its files stay root's."""
+    secret = t.tmp / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "file").write_text("inside")
+    os.chmod(secret / "file", 0o600)
+    b = Bundle(t)
+    b.own_users()
+    b.mount("/mnt", type="bind", source=str(secret / "file"), options=["bind", "ro"])
+    b.config["mounts"][-1]["destination"] = "/etc/secret"
+    (b.rootfs / "etc/secret").touch()
+    done = b.sh("test -f /etc/secret && echo there; cat /etc/secret").run()
+    assert done.returncode != 0 and done.stdout == "there\n", done
+
+
+def test_idmapped_mount(t):
+    data = t.tmp / "data"
+    data.mkdir()
+    (data / "file").write_text("mine")
+    maps = [dict(containerID=0, hostID=100000, size=65536)]
+    b = Bundle(t)
+    b.own_users()
+    b.mount("/mnt", type="bind", source=str(data), options=["bind"], uidMappings=maps,
+            gidMappings=maps)
+    done = b.sh("stat -c %u:%g /mnt/file && touch /mnt/new").run()
+    if "can't be mapped" in done.stderr:
+        raise Skip("this file system has no idmapped mounts")
+    assert done.stdout == "0:0\n", done
+    assert (data / "new").stat().st_uid == 0
+
+
+def test_mount_options(t):
+    data = t.tmp / "data"
+    data.mkdir()
+    b = Bundle(t)
+    b.mount("/mnt", type="bind", source=str(data), options=["rbind", "ro", "nosuid", "noexec"])
+    b.mount("/tmp/made/deep", type="tmpfs", source="tmpfs", options=["size=1m", "mode=700"])
+    out = b.output("cat /proc/self/mountinfo; stat -c %a /tmp/made/deep")
+    line = next(m for m in out.splitlines() if " /mnt " in m)
+    for word in ("ro", "nosuid", "noexec"):
+        assert word in re.split("[ ,]", line), line
+    assert "size=1024k" in out and out.endswith("700\n"), out
+
+
+def test_overlay(t):
+    for name in ("lower", "upper", "work"):
+        (t.tmp / name).mkdir()
+    (t.tmp / "lower/old").write_text("below")
+    b = Bundle(t)
+    b.mount("/mnt", type="overlay", source="overlay",
+            options=[f"lowerdir={t.tmp}/lower", f"upperdir={t.tmp}/upper", f"workdir={t.tmp}/work"])
+    assert b.output("cat /mnt/old; echo new > /mnt/old; touch /mnt/new") == "below"
+    assert (t.tmp / "lower/old").read_text() == "below"
+    assert (t.tmp / "upper/old").read_text() == "new\n" and (t.tmp / "upper/new").exists()
+
+
+def test_copied_up(t):
+    b = Bundle(t)
+    (b.rootfs / "mnt/folder").mkdir()
+    (b.rootfs / "mnt/folder/file").write_text("copied")
+    os.symlink("folder/file", b.rootfs / "mnt/link")
+    b.mount("/mnt", type="tmpfs", source="tmpfs", options=["tmpcopyup"])
+    assert b.output("cat /mnt/link; echo more > /mnt/link; cat /mnt/link") == "copiedmore\n"
+    assert (b.rootfs / "mnt/folder/file").read_text() == "copied"
+
+
+def test_propagation(t):
+    b = Bundle(t)
+    b.linux["rootfsPropagation"] = "shared"
+    assert "shared:" in b.output("grep ' / / ' /proc/self/mountinfo || head -1 /proc/self/mountinfo")
+    b.linux["rootfsPropagation"] = "private"
+    assert "shared:" not in b.output("head -1 /proc/self/mountinfo")
+
+
+def test_hidden_and_read_only(t):
+    b = Bundle(t)
+    out = b.output("wc -c < /proc/timer_list; ls /sys/firmware | wc -l; "
+                   "echo 1 > /proc/sysrq-trigger; echo $?; touch /x; echo $?")
+    assert out.split() == ["0", "0", "1", "1"], out
+
+
+def test_devices(t):
+    b = Bundle(t)
+    b.linux["devices"] = [dict(path="/dev/mine", type="c", major=1, minor=5, fileMode=0o640, uid=7)]
+    b.config["root"]["readonly"] = False
+    b.process["capabilities"]["bounding"].append("CAP_MKNOD")
+    b.process["capabilities"]["effective"].append("CAP_MKNOD")
+    b.process["capabilities"]["permitted"].append("CAP_MKNOD")
+    out = b.output("stat -c '%a %u %t:%T' /dev/mine; head -c 3 /dev/zero | wc -c; "
+                   "mknod /tmp/kmsg c 1 11 && head -c 1 < /tmp/kmsg; echo $?")
+    assert out.splitlines()[:2] == ["640 7 1:5", "3"] and out.endswith("1\n"), out
+
+
+def test_limits(t):
+    b = Bundle(t)
+    b.linux["resources"].update(memory=dict(limit=32 << 20), pids=dict(limit=40),
+                                cpu=dict(shares=512, quota=50000, period=100000))
+    b.process["rlimits"] = [dict(type="RLIMIT_NOFILE", soft=77, hard=99)]
+    b.process["oomScoreAdj"] = 500
+    out = b.output("cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes memory.max "
+                   "pids/pids.max pids.max cpu/cpu.shares 2>/dev/null; "
+                   "sh -c 'ulimit -n; ulimit -Hn'; cat /proc/self/oom_score_adj").split()
+    assert out[:2] == [str(32 << 20), "40"] and out[-3:] == ["77", "99", "500"], out
+
+
+def test_rights(t):
+    b = Bundle(t)
+    b.process["user"] = dict(uid=1000, gid=1001, additionalGids=[7, 8], umask=0o27)
+    caps = ["CAP_NET_RAW", "CAP_KILL"]
+    b.process["capabilities"] = {s: caps for s in
+                                 ("bounding", "effective", "permitted", "inheritable", "ambient")}
+    out = b.output("grep -E '^(Cap|NoNewPrivs|Uid|Gid|Groups|Umask)' /proc/self/status")
+    found = dict(line.split(":\t", 1) for line in out.splitlines())
+    mask = f"{(1 << 13) | (1 << 5):016x}"
+    assert all(found[c] == mask for c in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")), out
+    assert found["NoNewPrivs"] == "1" and found["Umask"] == "0027", out
+    assert found["Uid"].split() == ["1000"] * 4 and found["Gid"].split() == ["1001"] * 4, out
+    assert found["Groups"].split() == ["7", "8"], out
+
+
+def test_sysctl(t):
+    b = Bundle(t)
+    b.linux["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1"}
+    assert b.output("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced") == "1\n1\n"
+
+
+def test_personality(t):
+    b = Bundle(t)
+    b.linux["personality"] = dict(domain="LINUX32")
+    assert b.output("uname -m") == "i686\n"
+
+
+def test_seccomp(t):
+    b = Bundle(t)
+    b.linux["seccomp"] = dict(
+        defaultAction="SCMP_ACT_ALLOW", architectures=["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+        syscalls=[dict(names=["mkdir", "mkdirat"], action="SCMP_ACT_ERRNO", errnoRet=95)])
+    b.config["root"]["readonly"] = False
+    done = b.sh("grep -E '^Seccomp:' /proc/self/status; mkdir /tmp/x").run()
+    assert "Seccomp:\t2" in done.stdout and "not supported" in done.stderr, done
+
+
+def test_seccomp_notify(t):
+    """The agent gets the listener and the container process state."""
+    b = Bundle(t).sh("mkdir /tmp/x")
+    path = t.tmp / "agent.sock"
+    agent = socket.socket(socket.AF_UNIX)
+    agent.bind(str(path))
+    agent.listen()
+    agent.settimeout(60)
+    got = {}
+
+    def serve():
+        connection = agent.accept()[0]
+        data, control, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(4))
+        got["state"] = json.loads(data)
+        listener = int.from_bytes(control[0][2][:4], "little")
+        libc = ctypes.CDLL(None, use_errno=True)
+        request = (ctypes.c_uint64 * 10)()
+        receive, send = 0xc0502100, 0xc0182101
+        got["received"] = libc.ioctl(listener, ctypes.c_ulong(receive), request)
+        # id, value, error, flags: the call fails with EXDEV
+        answer = (ctypes.c_uint8 * 24).from_buffer_copy(
+            int(request[0]).to_bytes(8, "little") + bytes(8) + (-18).to_bytes(4, "little", signed=True)
+            + bytes(4))
+        got["sent"] = libc.ioctl(listener, ctypes.c_ulong(send), answer)
+        os.close(listener)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    b.linux["seccomp"] = dict(defaultAction="SCMP_ACT_ALLOW", listenerPath=str(path),
+                              listenerMetadata="label",
+                              syscalls=[dict(names=["mkdir"], action="SCMP_ACT_NOTIFY")])
+    done = b.run()
+    thread.join()
+    assert got["received"] == 0 and got["sent"] == 0, got
+    assert "ross-device" in done.stderr or "nvalid cross" in done.stderr, done
+    state = got["state"]
+    assert state["fds"] == ["seccompFd"] and state["metadata"] == "label", state
+    assert state["state"]["id"] == b.id and state["pid"] > 0, state
+
+
+def test_an_old_root_is_out_of_reach(t):
+    b = Bundle(t)
+    out = b.output("cat /proc/self/mountinfo; ls /proc/1/root")
+    assert str(t.tmp) not in " ".join(line.split()[4] for line in out.splitlines() if " - " in line)
+    assert set(out.split()[-7:]) & {"mnt", "tmp"}
+
+
+def test_rootless(t):
+    """An ordinary user maps himself to root, without any help."""
+    if os.path.exists("/proc/sys/user/max_user_namespaces") and \
+            pathlib.Path("/proc/sys/user/max_user_namespaces").read_text().strip() == "0":
+        raise Skip("user namespaces are not allowed here")
+    b = Bundle(t).sh("id -u; cat /proc/self/uid_map; hostname")
+    b.drop_namespace("network")
+    b.own_users(outside=12345, size=1)
+    b.config["mounts"] = [m for m in b.config["mounts"] if not m["destination"].startswith("/sys")
+                          and m["destination"] != "/dev/pts"]
+    b.linux.pop("resources")
+    b.process.pop("capabilities")
+    b.process["rlimits"] = []
+    b.write()
+    state = t.tmp / "rootless"
+    state.mkdir()
+    os.chmod(t.tmp, 0o755)
+    for path in (state, b.rootfs, *b.rootfs.iterdir()):
+        os.chown(path, 12345, 12345)
+    b.state = state
+    os.chmod(b.path / "config.json", 0o644)
+    done = b.command("run", "--bundle", b.path, b.id, user=12345, group=12345, extra_groups=[])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[:3] == ["0", "0", "12345"] and "doppel" in done.stdout, done
+    assert not list(state.iterdir())
