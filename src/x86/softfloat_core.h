@@ -72,7 +72,7 @@ static inline bool f80_sign(sf80 a)
 }
 static inline sf80 f80_make(bool sign, unsigned exp, uint64_t mantissa)
 {
-    return (sf80){.mantissa = mantissa, .se = (uint16_t)((unsigned)sign << 15 | exp)};
+    return (sf80){.mantissa = mantissa, .se = (uint16_t)((sign ? 0x8000u : 0) | exp)};
 }
 static inline sf80 f80_inf(bool sign)
 {
