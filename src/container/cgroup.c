@@ -407,6 +407,15 @@ static bool remove_children(const char *folder)
     return ok;
 }
 
+bool cgroups_try_remove(const struct cgroups *g)
+{
+    bool ok = true;
+    for (size_t i = 0; i < g->count; i++)
+        if (g->list[i].folder)
+            ok = remove_folder(g->list[i].folder) && ok;
+    return ok;
+}
+
 bool cgroups_remove(struct cgroups *g, struct error *err)
 {
     bool ok = true;

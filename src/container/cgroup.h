@@ -49,6 +49,7 @@ bool cgroups_open(const struct cgroups *g, struct cgroup_doors *doors, struct er
 bool cgroups_enter(const struct cgroup_doors *doors, struct error *err);
 void cgroups_close(struct cgroup_doors *doors);
 /* Removes the folders and those in them; their processes must be gone or dying. */
+bool cgroups_try_remove(const struct cgroups *g); /* without waiting for anyone */
 bool cgroups_remove(struct cgroups *g, struct error *err);
 
 /* The hierarchy with that controller: "memory"; the version 2 one if v1 has none. NULL: nowhere. */

@@ -212,9 +212,12 @@ bool container_clean_up(struct state *s, const struct config *config, struct err
 {
     struct error first = {0};
     struct config loaded = {0};
-    cgroups_kill(&s->cgroups, SIGKILL, &first);
-    first = (struct error){0};
-    cgroups_remove(&s->cgroups, &first);
+    /* As a rule its first process took all others along; who is left holds the folders. */
+    if (!cgroups_try_remove(&s->cgroups)) {
+        cgroups_kill(&s->cgroups, SIGKILL, &first);
+        first = (struct error){0};
+        cgroups_remove(&s->cgroups, &first);
+    }
     if (!config) {
         load_config(s, &loaded);
         config = &loaded;

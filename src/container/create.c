@@ -35,6 +35,7 @@ struct making {
     int console; /* the socket for the terminal; -1: none */
     int master;  /* the terminal itself, when we keep it; -1 */
     bool waits;  /* for `start` */
+    bool alone;  /* run: nothing is to be done between its start and its end, so we sleep through */
     pid_t pid;
 };
 
@@ -278,6 +279,16 @@ static bool start_directly(struct making *m, uint64_t flags, struct error *err)
     return ok;
 }
 
+/* Every time that the two wait for one another costs a switch of processes, which a busy host makes
+ * dear; so where the process needs nothing of us it is told to go on before it asks. */
+static bool needs_us(const struct making *m)
+{
+    bool hooks = false;
+    for (int kind = 0; kind <= HOOK_START_CONTAINER; kind++)
+        hooks |= m->config.hooks[kind].count > 0;
+    return m->waits || hooks || m->filter.notifies;
+}
+
 static bool start_process(struct making *m, struct error *err)
 {
     int pair[2];
@@ -297,6 +308,9 @@ static bool start_process(struct making *m, struct error *err)
     m->init.id = m->state.id;
     m->init.state = state_json(&m->state, CONTAINER_CREATING);
     json_object_set_new(m->init.state, "status", json_string(m->waits ? "created" : "creating"));
+    m->init.early = !needs_us(m);
+    m->alone = m->init.early && !m->options->detach && !m->config.process.terminal &&
+               !m->config.hooks[HOOK_POSTSTART].count;
     bool ok = user && user->path ? start_between(m, flags, err) : start_directly(m, flags, err);
     m->init.sync = -1;
     if (!ok)
@@ -356,7 +370,9 @@ static bool accompany(struct making *m, struct error *err)
                 return false;
             break;
         case SYNC_ERROR: return error_set(err, "%s", message.text);
-        default: return error_set(err, "container: its first process ended early; see dmesg");
+        default:
+            return m->init.early ||
+                   error_set(err, "container: its first process ended early; see dmesg");
         }
     }
 }
@@ -370,13 +386,17 @@ static bool set_up(struct making *m, struct error *err)
 {
     return start_process(m, err) && record(m, err) &&
            cgroup_plan_apply(&m->resources, &m->state.cgroups, in_user_namespace(m), err) &&
-           accompany(m, err);
+           (!m->init.early || sync_send(m->sync, SYNC_GO, 0, -1, NULL) ||
+            error_set(err, "container: its first process ended early; see dmesg")) &&
+           (m->alone || accompany(m, err));
 }
 
 /* After GO the process says nothing more, unless it fails. */
 static bool let_go(struct making *m, struct error *err)
 {
     struct sync_message message;
+    if (m->init.early)
+        return true;
     if (!sync_send(m->sync, SYNC_GO, 0, -1, NULL))
         return error_set(err, "container: its first process ended early; see dmesg");
     if (m->waits)
@@ -447,6 +467,27 @@ bool container_create(const char *id, const struct container_options *o, struct 
     return ok;
 }
 
+/* Whether it failed before it became the user's program; it has ended. */
+static bool check_alone(struct making *m, struct error *err)
+{
+    struct sync_message message;
+    m->pid = 0;
+    if (!m->alone)
+        return true;
+    sync_receive(m->sync, &message);
+    if (message.kind != SYNC_ERROR)
+        return true;
+    undo(m);
+    return error_set(err, "%s", message.text);
+}
+
+static bool attend(struct making *m, int *status, struct error *err)
+{
+    *status = console_relay(m->master, m->pid);
+    return check_alone(m, err) &&
+           (m->options->keep || container_clean_up(&m->state, &m->config, err));
+}
+
 bool container_run(const char *id, const struct container_options *o, int *status,
                    struct error *err)
 {
@@ -465,11 +506,8 @@ bool container_run(const char *id, const struct container_options *o, int *statu
             undo(&m);
     }
     *status = 0;
-    if (ok && !o->detach) {
-        *status = console_relay(m.master, m.pid);
-        if (!o->keep)
-            ok = container_clean_up(&m.state, &m.config, err);
-    }
+    if (ok && !o->detach)
+        ok = attend(&m, status, err);
     sigprocmask(SIG_SETMASK, &before, NULL);
     finish(&m);
     return ok;

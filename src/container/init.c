@@ -390,7 +390,7 @@ _Noreturn void init_main(struct init *in)
         ok = error_errno(&err, "config.json: linux.personality: can't be set");
     if (proc >= 0)
         close(proc);
-    if (!ok || !sync_send(in->sync, SYNC_READY, 0, -1, NULL))
+    if (!ok || (!in->early && !sync_send(in->sync, SYNC_READY, 0, -1, NULL)))
         fail(in->sync, &err);
     if (!sync_wait(in->sync))
         _exit(1); /* the runtime was killed: nobody knows of us */

@@ -6,6 +6,7 @@
 #define DOPPEL_CONTAINER_INIT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "container/cgroup.h"
 #include "container/config.h"
@@ -26,8 +27,9 @@ struct init {
     int namespaces[NAMESPACE_KINDS]; /* to be joined, in the configuration's order; -1: new */
     int sync;                        /* our end */
     int start;                       /* where `start` knocks; -1: start at once */
-    int agent;                       /* who takes the seccomp listener; -1: nobody */
-    json_t *state;                   /* for hooks; without the pid */
+    bool early;    /* SYNC_GO comes before we are ready: nobody wants to hear that we are */
+    int agent;     /* who takes the seccomp listener; -1: nobody */
+    json_t *state; /* for hooks; without the pid */
 };
 
 /* In the new process. */

@@ -1,8 +1,8 @@
 #include "oci/seal.h"
 
-#include <errno.h>
+#include <elf.h>
 #include <fcntl.h>
-#include <linux/memfd.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -18,13 +18,34 @@ static bool is_safe(int program)
            (geteuid() != 0 && faccessat(AT_FDCWD, "/proc/self/exe", W_OK, AT_EACCESS) < 0);
 }
 
+/* How much of the file is ever loaded: what stands behind that is for debuggers. */
+static off_t loaded_size(int program)
+{
+    Elf64_Ehdr header;
+    Elf64_Phdr part;
+    off_t end = 0;
+    struct stat st;
+    if (fstat(program, &st) < 0)
+        return 0;
+    if (pread(program, &header, sizeof header, 0) != sizeof header ||
+        memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64)
+        return st.st_size;
+    for (unsigned i = 0; i < header.e_phnum; i++) {
+        off_t at = (off_t)(header.e_phoff + i * sizeof part);
+        if (pread(program, &part, sizeof part, at) != sizeof part)
+            return st.st_size;
+        off_t last = (off_t)(part.p_offset + part.p_filesz);
+        end = last > end ? last : end;
+    }
+    return end < st.st_size ? end : st.st_size;
+}
+
 static int copy(int program)
 {
-    struct stat st;
     int fd = memfd_create("doppel-oci", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0 || fstat(program, &st) < 0)
+    if (fd < 0)
         return fd;
-    off_t left = st.st_size;
+    off_t left = loaded_size(program);
     while (left > 0) {
         ssize_t n = sendfile(fd, program, NULL, (size_t)left);
         if (n <= 0)
