@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE };
@@ -14,8 +16,24 @@ enum { SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE };
  * rights over the host's files than its maker has. */
 static bool is_safe(int program)
 {
+    struct statvfs fs;
+    if (fstatvfs(program, &fs) == 0 && (fs.f_flag & ST_RDONLY))
+        return true;
     return fcntl(program, F_GET_SEALS) == SEALS ||
            (geteuid() != 0 && faccessat(AT_FDCWD, "/proc/self/exe", W_OK, AT_EACCESS) < 0);
+}
+
+/* The file on a read-only mount of its own, which is in no mount namespace: nobody can change its
+ * flags any more once our descriptor is closed, which execve() does. */
+static int view(void)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+    int tree = open_tree(AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree >= 0 && mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0) {
+        close(tree);
+        return -1;
+    }
+    return tree;
 }
 
 /* How much of the file is ever loaded: what stands behind that is for debuggers. */
@@ -65,7 +83,12 @@ bool seal_ourselves(char **argv, struct error *err)
     if (program < 0)
         return error_errno(err, "/proc/self/exe: can't be opened; is /proc mounted?");
     bool safe = is_safe(program);
-    int sealed = safe ? -1 : copy(program);
+    int sealed = safe ? -1 : view();
+    if (sealed >= 0)
+        execveat(sealed, "", argv, environ, AT_EMPTY_PATH);
+    if (sealed >= 0)
+        close(sealed);
+    sealed = safe ? -1 : copy(program);
     close(program);
     if (safe)
         return true;

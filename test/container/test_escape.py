@@ -1,6 +1,8 @@
 """A container that tries to leave does not get out, and a host that is narrow says what it lacks."""
+import ctypes
 import os
 import shutil
+import struct
 import subprocess
 import threading
 
@@ -114,6 +116,9 @@ def test_the_runtime_can_not_be_written(t):
     b.create()
     program = os.open(f"/proc/{b.pid()}/exe", os.O_RDONLY)
     b.delete()
+    # mount_setattr(program, "", AT_EMPTY_PATH, {clear: MOUNT_ATTR_RDONLY}): the mount is no one's.
+    clear = struct.pack("QQQQ", 0, 1, 0, 0)
+    assert ctypes.CDLL(None).syscall(442, program, b"", 0x1000, clear, len(clear)) == -1
     try:
         again = os.open(f"/proc/self/fd/{program}", os.O_RDWR)
         os.write(again, b"#!/bin/evil")
