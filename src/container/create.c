@@ -327,7 +327,7 @@ static bool record(struct making *m, struct error *err)
 {
     m->state.pid = m->pid;
     m->state.start_time = process_start_time(m->pid);
-    if (!state_save(&m->state, err))
+    if (!state_save_process(&m->state, err))
         return false;
     return !m->options->pid_file || container_write_pid(m->options->pid_file, m->pid, err);
 }

@@ -84,30 +84,58 @@ bool state_make(struct state *s, const char *root, const char *id, struct error 
     return s->created || error_set(err, "state: no memory; free some");
 }
 
+static bool write_new(const char *path, const char *text, size_t length, struct error *err)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && write(fd, text, length) == (ssize_t)length;
+    if (!ok)
+        error_errno(err, "%s: can't be written", path);
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
 bool state_save(const struct state *s, struct error *err)
 {
-    char path[PATH_MAX], temporary[PATH_MAX];
-    json_t *json =
-        json_pack("{s:s,s:s*,s:s*,s:s*,s:s,s:i,s:I,s:i,s:o,s:O*}", "id", s->id, "bundle", s->bundle,
-                  "rootfs", s->rootfs, "ociVersion", s->version, "created", s->created, "pid",
-                  (int)s->pid, "startTime", (json_int_t)s->start_time, "owner", (int)s->owner,
-                  "cgroups", cgroups_save(&s->cgroups), "annotations", s->annotations);
+    char path[PATH_MAX];
+    json_t *json = json_pack("{s:s,s:s*,s:s*,s:s*,s:s,s:i,s:o,s:O*}", "id", s->id, "bundle",
+                             s->bundle, "rootfs", s->rootfs, "ociVersion", s->version, "created",
+                             s->created, "owner", (int)s->owner, "cgroups",
+                             cgroups_save(&s->cgroups), "annotations", s->annotations);
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     if (!text)
         return error_set(err, "state: no memory; free some");
     state_file(s, "state.json", path, sizeof path);
-    state_file(s, ".state.json", temporary, sizeof temporary);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    size_t length = strlen(text);
-    bool ok = fd >= 0 && write(fd, text, length) == (ssize_t)length;
-    ok = ok && rename(temporary, path) == 0;
-    if (!ok)
-        error_errno(err, "%s: can't be written", path);
-    if (fd >= 0)
-        close(fd);
+    bool ok = write_new(path, text, strlen(text), err);
     free(text);
     return ok;
+}
+
+bool state_save_process(const struct state *s, struct error *err)
+{
+    char path[PATH_MAX], temporary[PATH_MAX], text[64];
+    int n =
+        snprintf(text, sizeof text, "%d %llu\n", (int)s->pid, (unsigned long long)s->start_time);
+    state_file(s, "process", path, sizeof path);
+    state_file(s, ".process", temporary, sizeof temporary);
+    if (!write_new(temporary, text, (size_t)n, err))
+        return false;
+    return rename(temporary, path) == 0 || error_errno(err, "%s: can't be written", path);
+}
+
+static void load_process(struct state *s)
+{
+    char path[PATH_MAX];
+    FILE *file = fopen(state_file(s, "process", path, sizeof path), "re");
+    int pid = 0;
+    unsigned long long start_time = 0;
+    if (file && fscanf(file, "%d %llu", &pid, &start_time) == 2) {
+        s->pid = (pid_t)pid;
+        s->start_time = start_time;
+    }
+    if (file)
+        fclose(file);
 }
 
 static char *copy_string(json_t *json, const char *name)
@@ -136,8 +164,7 @@ bool state_load(struct state *s, const char *root, const char *id, struct error 
     s->rootfs = copy_string(json, "rootfs");
     s->version = copy_string(json, "ociVersion");
     s->created = copy_string(json, "created");
-    s->pid = (pid_t)json_integer_value(json_object_get(json, "pid"));
-    s->start_time = (uint64_t)json_integer_value(json_object_get(json, "startTime"));
+    load_process(s);
     s->owner = (uid_t)json_integer_value(json_object_get(json, "owner"));
     s->annotations = json_incref(json_object_get(json, "annotations"));
     bool ok = cgroups_restore(&s->cgroups, json_object_get(json, "cgroups"), err);
@@ -147,8 +174,8 @@ bool state_load(struct state *s, const char *root, const char *id, struct error 
 
 bool state_remove(const struct state *s, struct error *err)
 {
-    static const char *const names[] = {"start.sock", "starting", "config.json", ".state.json",
-                                        "state.json"};
+    static const char *const names[] = {"start.sock", "starting", "config.json",
+                                        ".process",   "process",  "state.json"};
     char path[PATH_MAX];
     if (!s->folder)
         return true;

@@ -1,6 +1,8 @@
 /*
  * What is known of a container between commands: a folder ROOT/ID with state.json, a copy of
- * config.json, and, until the container is started, the socket start.sock on which it waits.
+ * config.json, the number of its first process (process), and, until the container is started, the
+ * socket start.sock on which it waits. No file is ever written twice: some file systems bring a
+ * replaced file to the disk before they go on.
  *
  * The folder is made first and removed last, and state.json names the cgroups before they are made:
  * so whenever a command is killed, `delete --force` finds all there is to clean up.
@@ -42,7 +44,9 @@ const char *container_status_name(enum container_status status);
 /* ROOT/ID made anew. */
 bool state_make(struct state *s, const char *root, const char *id, struct error *err);
 bool state_load(struct state *s, const char *root, const char *id, struct error *err);
+/* All but the process; then that. Once each. */
 bool state_save(const struct state *s, struct error *err);
+bool state_save_process(const struct state *s, struct error *err);
 /* Removes the folder. */
 bool state_remove(const struct state *s, struct error *err);
 void state_free(struct state *s);

@@ -57,7 +57,8 @@ void sync_receive(int socket, struct sync_message *m)
                              .msg_control = &control,
                              .msg_controllen = sizeof control};
     ssize_t n;
-    /* A peer that went without having read everything is told of first; what it sent comes after. */
+    /* A peer that went without having read everything is told of first; what it sent comes after.
+     */
     do
         n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
     while (n < 0 && (errno == EINTR || errno == ECONNRESET));
