@@ -136,6 +136,7 @@ bool cgroups_frozen(const struct cgroups *g)
     const struct cgroup_hierarchy *v1 = cgroups_controller(g, "freezer");
     char text[64];
     if (v1 && !v1->unified)
-        return cgroup_read(v1, "freezer.state", text, sizeof text) && strncmp(text, "THAWED", 6);
+        return cgroup_read(v1, "freezer.state", text, sizeof text) &&
+               strncmp(text, "THAWED", 6) != 0;
     return cgroup_read(cgroups_unified(g), "cgroup.freeze", text, sizeof text) && text[0] == '1';
 }
