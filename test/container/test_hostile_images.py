@@ -22,6 +22,7 @@ def keep_inside(t, *entries):
     f = Front(t)
     for options in ([], ["--copy"]):
         f.sh(path, "true", *options)
+    f.output("prune")
     assert os.listdir(outside) == ["victim"] and (outside / "victim").read_text() == "whole"
 
 
@@ -114,9 +115,13 @@ def test_deep_nesting(t):
 
 
 def test_a_deep_tree_is_removed_again(t):
+    """Deeper than any name is long, and than descriptors can be open."""
+    script = ("cd /tmp; i=0; while [ $i -lt 60 ]; do mkdir -p $(printf 'a/%.0s' $DEEP); "
+              "mkdir b; mv a b/a 2>/dev/null; mv b a; i=$((i+1)); done; echo made")
     f = Front(t)
-    done = f("run", "--rm", Image(t.tmp / "image", busybox_layer(t)).write(), "--", "/bin/sh", "-c",
-             "i=0; while [ $i -lt 3000 ]; do mkdir a && cd a || exit; i=$((i+1)); done; echo made")
+    done = f("run", "--rm", "-e", "DEEP=" + " ".join(["1"] * 100),
+             Image(t.tmp / "image", busybox_layer(t, entry("tmp", kind=FOLDER))).write(), "--",
+             "/bin/sh", "-c", script)
     assert b"made" in done.stdout, done
     assert not list((f.state / "containers").iterdir())
 
@@ -185,9 +190,13 @@ def test_layers_that_are_cut_off(t):
 
 def test_headers_that_are_wrong(t):
     good = layer(entry("a", b"x"))
-    for number, (at, value) in enumerate(((0, b"z"), (124, b"9"), (124, b"\xff" * 12), (148, b"0"),
-                                          (108, b"\xff" * 8))):
+    for number, (at, value, fitting) in enumerate((
+            (0, b"z", False), (148, b"7", False), (124, b"9", True), (124, b"\xff" * 12, True),
+            (124, b"\x80" + b"\xff" * 11, True), (108, b"\xff" * 8, True), (156, b"S", True))):
         data = good[:at] + value + good[at + len(value):]
+        if fitting:  # the checksum holds
+            total = sum(data[:148]) + 8 * 32 + sum(data[156:512])
+            data = data[:148] + b"%06o\0 " % total + data[156:]
         Front(t).refuse(Image(t.tmp / f"image{number}", data).write(), "tar archive")
 
 
@@ -211,7 +220,7 @@ def test_documents_that_are_wrong(t):
     for number, (key, value) in enumerate(changes):
         image = Image(t.tmp / f"image{number}", layer(entry("a", b"x")))
         image.manifest[key] = value
-        Front(t).refuse(image.write(), str(image.path))
+        Front(t).refuse(image.write())
 
 
 def test_configurations_that_are_wrong(t):
@@ -231,7 +240,7 @@ def test_indexes_that_are_wrong(t):
     for text in ("", "{", "[]", "{}", '{"manifests": 7}', '{"manifests": []}', '{"manifests": [7]}',
                  "[" * 100000):
         (image.path / "index.json").write_text(text)
-        Front(t).refuse(image.path, "index")
+        Front(t).refuse(image.path, "image")
 
 
 def test_an_index_that_holds_itself(t):

@@ -256,7 +256,7 @@ static json_t *linux_part(const struct bundle *b)
     bool limits = b->options->memory || b->options->cpu_quota || b->options->pids;
     if (!b->rootless || limits) {
         char path[FRONT_NAME_MAX + 16];
-        snprintf(path, sizeof path, "/doppel/%s", b->name);
+        snprintf(path, sizeof path, "/doppel-%s", b->name);
         json_object_set_new(part, "cgroupsPath", json_string(path));
         json_object_set_new(part, "resources", resources(b->options));
     }

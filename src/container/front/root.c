@@ -147,7 +147,10 @@ bool root_prepare(struct root *r, const struct front *f, const struct front_opti
 {
     struct stat st;
     if (stat(o->image, &st) != 0)
-        return error_errno(err, "%.200s", o->image);
+        return error_set(err,
+                         "%.200s: %s; name a folder with a root file system, an OCI image "
+                         "layout or an image archive",
+                         o->image, strerror(errno));
     if (!S_ISDIR(st.st_mode) || is_layout(o->image))
         return prepare_image(r, f, o, err);
     if (o->copy || o->reference)

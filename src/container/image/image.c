@@ -35,8 +35,8 @@ static json_t *parse_text(const struct oci_image *i, const char *what, char *tex
     json_error_t why;
     json_t *json = text ? json_loadb(text, size, JSON_REJECT_DUPLICATES, &why) : NULL;
     if (text && !json)
-        error_set(err, "%.150s: its %.150s is not good JSON: %s in line %d", i->path, what,
-                  why.text, why.line);
+        error_set(err, "%.150s: its %.150s is not good JSON: %s in line %d; the image is damaged",
+                  i->path, what, why.text, why.line);
     free(text);
     return json;
 }

@@ -339,8 +339,10 @@ static bool make_hard_link(struct unpacking *u, const struct place *p, const str
     int folder = tree_open(u->root, slash ? path : "/", O_PATH | O_DIRECTORY, 0);
     bool ok = folder >= 0 && *name && linkat(folder, name, p->folder, p->name, 0) == 0;
     if (!ok)
-        error_errno(err, "%.120s: a hard link to %.120s, which the layer can't link to", e->name,
-                    e->link);
+        error_set(err,
+                  "%.120s: a hard link to %.120s, which is not there to be linked to (%s); the "
+                  "layer is not unpacked",
+                  e->name, e->link, strerror(errno));
     if (folder >= 0)
         close(folder);
     return ok;
@@ -421,6 +423,16 @@ static bool take_place(struct unpacking *u, char *path, const struct tar_entry *
     return make_entry(u, &p, e, replaces_whiteout, err);
 }
 
+/* aufs keeps its own files in folders whose names are marks. */
+static bool in_marked_folder(const char *path)
+{
+    const char *last = strrchr(path, '/');
+    for (const char *p = path; last && p < last; p += strcspn(p, "/") + 1)
+        if (strncmp(p, ".wh.", 4) == 0)
+            return true;
+    return false;
+}
+
 static bool take_entry(struct unpacking *u, const struct tar_entry *e, struct error *err)
 {
     char path[TAR_PATH_MAX + 1];
@@ -428,6 +440,8 @@ static bool take_entry(struct unpacking *u, const struct tar_entry *e, struct er
         return true;
     if (!layer_path(e->name, path, err))
         return false;
+    if (in_marked_folder(path))
+        return true;
     const char *slash = strrchr(path, '/');
     if (strncmp(slash ? slash + 1 : path, ".wh.", 4) == 0)
         return take_whiteout(u, path, err);

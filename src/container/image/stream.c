@@ -110,7 +110,7 @@ static ssize_t cut_off(struct stream *s, struct error *err)
 
 static ssize_t damaged(struct stream *s, const char *why, struct error *err)
 {
-    error_set(err, "%.200s: its compressed data is damaged: %s", s->name, why);
+    error_set(err, "%.200s: its compressed data is damaged: %s; get it again", s->name, why);
     return -1;
 }
 

@@ -62,8 +62,8 @@ struct tar {
 
 static bool bad(const struct tar *t, const char *what, struct error *err)
 {
-    return error_set(err, "%.200s: not a good tar archive: %s, at byte %" PRIu64, t->s->name, what,
-                     t->s->produced);
+    return error_set(err, "%.200s: not a good tar archive: %s, at byte %" PRIu64 "; get it again",
+                     t->s->name, what, t->s->produced);
 }
 
 static bool no_memory(const struct tar *t, struct error *err)

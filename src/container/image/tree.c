@@ -20,6 +20,9 @@ enum { RESOLVE_TRIES = 64 };
  * descriptor open. */
 enum { REMOVE_DEPTH = 32 };
 
+/* As the kernel: no more links in one name. */
+enum { LINKS_MAX = 40 };
+
 int tree_open(int root, const char *path, int flags, mode_t mode)
 {
     struct open_how how = {
@@ -40,56 +43,60 @@ int tree_open(int root, const char *path, int flags, mode_t mode)
  * Making folders
  * ------------------------------------------------------------------------------------------- */
 
-/* The folder called name in `at`, made if it is missing. A symbolic link in its place is resolved
- * inside the root by the caller, who has the whole path. */
-static int make_folder(int root, int at, const char *name, const char *path)
+static int make_folders(int root, const char *path, unsigned links);
+
+/* Where a link that leads to nothing yet leads, made: path[:name_at] is its folder, path[:name_end]
+ * the link itself. */
+static int follow_dangling(int root, int at, const char *path, size_t name_at, size_t name_end,
+                           unsigned links)
 {
-    if (mkdirat(at, name, 0755) != 0 && errno != EEXIST)
+    char name[NAME_MAX + 1], target[PATH_MAX], joined[PATH_MAX];
+    snprintf(name, sizeof name, "%.*s", (int)(name_end - name_at), path + name_at);
+    ssize_t n = readlinkat(at, name, target, sizeof target - 1);
+    if (n < 0)
         return -1;
-    return tree_open(root, path, O_PATH | O_DIRECTORY, 0);
+    target[n] = 0;
+    errno = ELOOP;
+    if (links == 0)
+        return -1;
+    errno = ENAMETOOLONG;
+    if (snprintf(joined, sizeof joined, "%.*s/%s", *target == '/' ? 0 : (int)name_at, path,
+                 target) >= (int)sizeof joined)
+        return -1;
+    return make_folders(root, joined, links - 1);
 }
 
-int tree_make_folders(int root, const char *path, struct error *err)
+/* Part by part, each resolved from the root by the kernel: links and `..` mean what they mean to a
+ * process in there. */
+static int make_folders(int root, const char *path, unsigned links)
 {
-    int at = tree_open(root, path, O_PATH | O_DIRECTORY, 0);
-    if (at >= 0 || errno != ENOENT) {
-        if (at < 0)
-            error_errno(err, "%.200s: its folder", path);
-        return at;
-    }
-    if (strlen(path) >= PATH_MAX) {
-        error_set(err, "%.60s...: the name is too long; nothing could open it", path);
-        return -1;
-    }
+    int at = tree_open(root, "/", O_PATH | O_DIRECTORY, 0);
     char sofar[PATH_MAX];
-    size_t n = 0;
-    at = tree_open(root, "/", O_PATH | O_DIRECTORY, 0);
-    for (const char *p = path; at >= 0 && *p;) {
-        size_t skip = strspn(p, "/"), length = strcspn(p + skip, "/");
-        p += skip;
-        if (length == 0)
-            break;
-        char name[NAME_MAX + 1];
-        if (length > NAME_MAX) {
+    size_t begin = 0, end = 0;
+    while (at >= 0 && path[begin = end + strspn(path + end, "/")]) {
+        end = begin + strcspn(path + begin, "/");
+        memcpy(sofar, path, end);
+        sofar[end] = 0;
+        int next = -1;
+        if (end - begin > NAME_MAX)
             errno = ENAMETOOLONG;
-            close(at);
-            at = -1;
-            break;
-        }
-        memcpy(name, p, length);
-        name[length] = 0;
-        if (n)
-            sofar[n++] = '/';
-        memcpy(sofar + n, p, length);
-        n += length;
-        sofar[n] = 0;
-        p += length;
-        int next = make_folder(root, at, name, sofar);
+        else if (mkdirat(at, sofar + begin, 0755) == 0 || errno == EEXIST)
+            next = tree_open(root, sofar, O_PATH | O_DIRECTORY, 0);
+        if (next < 0 && errno == ENOENT)
+            next = follow_dangling(root, at, path, begin, end, links);
         int saved = errno;
         close(at);
         errno = saved;
         at = next;
     }
+    return at;
+}
+
+int tree_make_folders(int root, const char *path, struct error *err)
+{
+    int at = tree_open(root, path, O_PATH | O_DIRECTORY, 0);
+    if (at < 0 && errno == ENOENT && strlen(path) < PATH_MAX)
+        at = make_folders(root, path, LINKS_MAX);
     if (at < 0)
         error_errno(err, "%.200s: its folders can't be made", path);
     return at;
