@@ -251,8 +251,8 @@ static void stop(struct engine_vcpu *v)
 /* ---- waiting in a host callback ---- */
 
 /* The vCPU stands in the middle of an instruction of a block that others may drop meanwhile: a
- * dropped block's memory stays until this vCPU decodes again, so the block is run to its end. */
-/* A vCPU in its own exclusive section is outside the gate already, and nobody waits for it. */
+ * dropped block's memory stays until this vCPU decodes again, so the block is run to its end.
+ * A vCPU in its own exclusive section is outside the gate already, and nobody waits for it. */
 static void park(struct engine_vcpu *v)
 {
     if (v->cpu.lock_closed_gate)
