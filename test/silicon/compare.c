@@ -177,6 +177,18 @@ static void print_high_first(const uint8_t *p, unsigned n)
         printf("%02x", p[i]);
 }
 
+static void print_operand(const struct silicon_case *c)
+{
+    enum { MOST = 32 };
+    printf("#   operand at %llx, %u bytes", (unsigned long long)c->operand, c->operand_size);
+    for (unsigned i = 0; i < c->patches; i++) {
+        const struct case_patch *p = &c->patch[i];
+        if (p->at == c->operand - CASE_DATA && p->size >= c->operand_size)
+            print_bytes(", holds", p->bytes, p->size < MOST ? p->size : MOST);
+    }
+    printf("\n");
+}
+
 void case_print(const struct silicon_case *c)
 {
     const struct x86_form *f = &x86_forms[c->form];
@@ -190,13 +202,8 @@ void case_print(const struct silicon_case *c)
     for (unsigned i = 0; i < (c->code == X86_CODE64 ? 16 : 8); i++)
         printf(" %s %llx", gpr_names[i], (unsigned long long)s->gpr[i]);
     printf("\n");
-    if (c->operand_size) {
-        printf("#   operand at %llx, %u bytes", (unsigned long long)c->operand, c->operand_size);
-        if (c->patches && c->operand - CASE_DATA == c->patch[0].at)
-            print_bytes(", holds", c->patch[0].bytes,
-                        c->patch[0].size < 32 ? c->patch[0].size : 32);
-        printf("\n");
-    }
+    if (c->operand_size)
+        print_operand(c);
 }
 
 static void print_value(const char *name, uint64_t before, uint64_t host, uint64_t ours)

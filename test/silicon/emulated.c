@@ -109,7 +109,8 @@ static void write_gdt(struct emulated *e, bool segments)
         uint64_t value;
     } entries[] = {{0x08, 0x00cf9b000000ffff},      {KERNEL_CS, 0x00af9b000000ffff},
                    {KERNEL_DS, 0x00cf93000000ffff}, {0x20, 0x00cffb000000ffff},
-                   {0x28, 0x00cff3000000ffff},      {0x30, 0x00affb000000ffff}};
+                   {0x28, 0x00cff3000000ffff},      {0x30, 0x00affb000000ffff},
+                   {0x78, 0x0040f50000000000}};
     for (unsigned i = 0; i < ARRAY_LEN(entries); i++)
         write64(e, GDT + entries[i].selector, entries[i].value);
     system_descriptor(e, TSS_SELECTOR, HIGH + TSS, 0x67, 0x8b);

@@ -336,13 +336,13 @@ bool case_generate(struct silicon_case *c, unsigned form, unsigned code, uint64_
     c->patches = 0;
     if (!make_instruction(r, c))
         return false;
+    patch_stack(r, c);
     if (c->insn.is_mem)
         patch_operand(r, c);
     if (x86_forms[form].flags & (X86_FORM_REP | X86_FORM_REPCC)) {
         patch_string(r, c, X86_RSI);
         patch_string(r, c, X86_RDI);
     }
-    patch_stack(r, c);
     return true;
 }
 

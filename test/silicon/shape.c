@@ -45,7 +45,7 @@ static void shape_divide(struct rng *r, struct silicon_case *c)
 {
     bool is_signed = x86_forms[c->form].mnemonic[0] == 'i';
     uint64_t *g = gpr(c), rax = g[X86_RAX];
-    if (rng_one_in(r, 5))
+    if (rng_one_in(r, 5) || c->insn.opsize > 8) /* DIVPS and the like begin so, too */
         return;
     if (c->insn.opsize == 1) {
         g[X86_RAX] = is_signed ? (uint64_t)(int8_t)rax : (uint8_t)rax;
