@@ -180,6 +180,7 @@ static bool take_whiteout(struct unpacking *u, char *path, struct error *err)
                                      : remove_content(u, &p, err);
     if (strncmp(name, ".wh.", 4) == 0) /* aufs's own bookkeeping */
         return true;
+    /* It began with ".wh.". NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Branch) */
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return error_set(err,
                          "%.200s: a whiteout of nothing that could be there; the layer is not "
