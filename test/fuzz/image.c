@@ -108,7 +108,7 @@ static void add_header(struct archive *a, char type, const char *name, const cha
     snprintf((char *)h + 100, 8, "%07o", (unsigned)below(010000));
     snprintf((char *)h + 108, 8, "%07o", (unsigned)below(3));
     snprintf((char *)h + 116, 8, "%07o", (unsigned)below(3));
-    snprintf((char *)h + 124, 12, "%011zo", size);
+    snprintf((char *)h + 124, 12, "%011o", (unsigned)size & 077777777);
     snprintf((char *)h + 136, 12, "%011o", (unsigned)below(1 << 30));
     h[156] = (uint8_t)type;
     snprintf((char *)h + 157, 100, "%s", link);
@@ -158,8 +158,8 @@ static void make_archive(struct archive *a)
 
 static void damage_header(struct archive *a)
 {
-    static const uint8_t fields[] = {0,   100, 108, 116, 124, 136, 156, 157,
-                                     257, 329, 337, 345, 386, 398, 482, 483};
+    static const uint16_t fields[] = {0,   100, 108, 116, 124, 136, 156, 157,
+                                      257, 329, 337, 345, 386, 398, 482, 483};
     static const char *const values[] = {"77777777777",
                                          "9",
                                          "\377\377\377\377\377\377\377\377\377",
