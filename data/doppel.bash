@@ -1,15 +1,56 @@
 # Bash completion for doppel(1).
 
+_doppel_container()
+{
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[2]}
+    local options="--root --runtime --help"
+    if [ "$COMP_CWORD" -eq 2 ]; then
+        mapfile -t COMPREPLY < <(compgen -W "run ps logs exec stop kill rm images prune --help" \
+            -- "$cur")
+        return
+    fi
+    case $prev in
+    --network) mapfile -t COMPREPLY < <(compgen -W "host none" -- "$cur"); return ;;
+    --tty) mapfile -t COMPREPLY < <(compgen -W "yes no auto" -- "$cur"); return ;;
+    --signal) mapfile -t COMPREPLY < <(compgen -A signal -- "$cur"); return ;;
+    --root | --runtime | --volume) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+    esac
+    case $command in
+    run) options="$options --name --detach --rm --image --entrypoint --env --workdir --user
+        --hostname --tty --volume --read-only --network --memory --cpus --pids --cap-add --cap-drop
+        --copy" ;;
+    ps) options="$options --all --json --quiet" ;;
+    logs) options="$options --follow --tail --timestamps" ;;
+    exec) options="$options --env --tty --user --workdir" ;;
+    stop) options="$options --time --signal" ;;
+    kill) options="$options --signal" ;;
+    rm) options="$options --force --all" ;;
+    images) options="$options --json" ;;
+    esac
+    case $cur in
+    -*) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
+    *)
+        if [ "$command" = run ]; then
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        else
+            mapfile -t COMPREPLY < <(compgen -W "$(doppel container ps --all --quiet 2>/dev/null)" \
+                -- "$cur")
+        fi
+        ;;
+    esac
+}
+
 _doppel()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "run engines help --version --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "run container engines help --version --help" -- "$cur")
         return
     fi
     case $command in
-    help) mapfile -t COMPREPLY < <(compgen -W "run engines help" -- "$cur") ;;
+    help) mapfile -t COMPREPLY < <(compgen -W "run container engines help" -- "$cur") ;;
+    container) _doppel_container ;;
     engines) mapfile -t COMPREPLY < <(compgen -W "--json --help" -- "$cur") ;;
     run)
         case $prev in

@@ -2,10 +2,12 @@
 import contextlib
 import json
 import os
+import pathlib
+import re
 import shutil
 import signal
 
-from harness.case import Skip, Terminal, expect_refusal
+from harness.case import Skip, expect_refusal
 from harness.images import (PATIENCE, FOLDER, Front, Image, busybox_layer, entry,
                             expect_no_mounts, layer)
 
@@ -284,3 +286,19 @@ def test_command_lines_that_cannot_be_taken(t):
                  ["stop"], ["stop", "--time", "-1", "a"], ["kill", "--signal", "SIGNOT", "a"],
                  ["rm"], ["ps", "a"], ["images", "a"], ["prune", "a"], ["run", "--pids", "0", "x"]):
         expect_refusal(t.run("container", *args), 2, "doppel")
+
+
+def test_every_option_is_documented(t):
+    """In the man page, the completion and docs/containers.md or the command's help alike."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    man = (root / "data/doppel.1").read_text().replace("\\-", "-")
+    bash = (root / "data/doppel.bash").read_text()
+    for command in ("run", "ps", "logs", "exec", "stop", "kill", "rm", "images", "prune"):
+        text = t.run("container", command, "--help").stdout.decode()
+        options = set(re.findall(r"--[a-z]+(?:-[a-z]+)*", text))
+        assert text.startswith(f"doppel container {command}")
+        for other in (man, bash):
+            assert options <= set(re.findall(r"--[a-z]+(?:-[a-z]+)*", other)), (command, options)
+        if command == "run":
+            docs = (root / "docs/containers.md").read_text()
+            assert options <= set(re.findall(r"--[a-z]+(?:-[a-z]+)*", docs)), options
