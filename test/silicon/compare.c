@@ -133,8 +133,9 @@ static uint32_t makers_flags(const struct silicon_case *c, const struct case_end
 static bool same_fault(const struct silicon_case *c, const struct case_end *host,
                        const struct case_end *ours)
 {
-    if (strcmp(x86_forms[c->form].mnemonic, "cmps") == 0 && host->vector == X86_PF)
-        return ours->vector == X86_PF;
+    bool access = host->vector >= X86_SS_FAULT && ours->vector >= X86_SS_FAULT;
+    if (strcmp(x86_forms[c->form].mnemonic, "cmps") == 0 && access)
+        return true;
     return host->vector == ours->vector && compared_error(host) == compared_error(ours) &&
            host->cr2 == ours->cr2;
 }
