@@ -71,6 +71,7 @@ bench:
 	@$(MAKE) --no-print-directory build
 	@tools/fetch $(GUESTS) linux-image-cloud-amd64 busybox-static
 	@bench/run $(BUILD) $(BENCH)
+	@bench/containers $(BUILD)
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild

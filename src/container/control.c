@@ -303,7 +303,7 @@ bool container_update(const char *id, const struct container_options *o, json_t 
 {
     struct state s;
     struct arena arena = {0};
-    struct cgroup_plan plan;
+    struct cgroup_plan plan = {0};
     struct field at = {.json = resources, .name = "resources"};
     bool ok = state_load(&s, o->root, id, err);
     if (ok && state_status(&s) == CONTAINER_STOPPED)

@@ -33,7 +33,7 @@ static json_t *capabilities(void)
             break;
         size_t n = 0;
         bool known = strncmp(name, "cap_", 4) == 0;
-        for (; name[n] && n < sizeof upper - 1; n++)
+        for (; n < sizeof upper - 1 && name[n]; n++)
             upper[n] = name[n] >= 'a' && name[n] <= 'z' ? (char)(name[n] - 32) : name[n];
         upper[n] = 0;
         cap_free(name);

@@ -254,8 +254,7 @@ bool field_signed(const struct field *in, const char *name, int64_t min, int64_t
         return true;
     double real = json_number_value(f.json);
     int64_t value = 0;
-    bool whole =
-        json_is_integer(f.json) || (real >= -0x1p63 && real < 0x1p63 && real == floor(real));
+    bool whole = json_is_integer(f.json) || (fabs(real) < 0x1p63 && real == floor(real));
     if (whole)
         value = json_is_integer(f.json) ? json_integer_value(f.json) : (int64_t)real;
     if (!whole || value < min || value > max)

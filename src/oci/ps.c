@@ -9,9 +9,9 @@
 
 static bool is_ours(json_t *pids, int pid)
 {
-    size_t i;
-    json_t *one;
-    json_array_foreach(pids, i, one) if (json_integer_value(one) == pid) return true;
+    for (size_t i = 0; i < json_array_size(pids); i++)
+        if (json_integer_value(json_array_get(pids, i)) == pid)
+            return true;
     return false;
 }
 
