@@ -490,6 +490,9 @@ bool cgroups_restore(struct cgroups *g, json_t *saved, struct error *err)
             json_unpack(one, "{s:b,s:s,s:s}", "unified", &unified, "controllers", &controllers,
                         "folder", &folder) < 0)
             return error_set(err, "state.json: cgroups: not of our making; remove the container");
+        /* The state names all that were to be made; a rootless container does without some. */
+        if (access(folder, F_OK) < 0 && errno == ENOENT)
+            continue;
         memset(h, 0, sizeof *h);
         h->unified = unified;
         snprintf(h->controllers, sizeof h->controllers, "%s", controllers);

@@ -13,8 +13,8 @@ static const char *text_of(json_t *one, const char *name)
 static void print_table(json_t *list)
 {
     printf("%-28s %-8s %-9s %-32s %s\n", "ID", "PID", "STATUS", "CREATED", "BUNDLE");
-    json_array_foreach(list, i, one)
-    {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        json_t *one = json_array_get(list, i);
         printf("%-28s %-8d %-9s %-32s %s\n", text_of(one, "id"),
                (int)json_integer_value(json_object_get(one, "pid")), text_of(one, "status"),
                text_of(one, "created"), text_of(one, "bundle"));
@@ -36,13 +36,12 @@ static bool run(int argc, char **argv, struct container_options *o, int *status,
     if (!is_json && strcmp(format, "table") != 0)
         return error_usage(err, "--format %s: must be table or json; correct it", format);
     json_t *list = container_list(o, err);
-    size_t i;
     if (!list)
         return false;
     if (is_json)
         return print_json(list, JSON_COMPACT, err);
     if (quiet) {
-        for (i = 0; i < json_array_size(list); i++)
+        for (size_t i = 0; i < json_array_size(list); i++)
             puts(text_of(json_array_get(list, i), "id"));
     } else {
         print_table(list);
