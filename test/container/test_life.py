@@ -251,3 +251,55 @@ def test_json_log(t):
     line = json.loads(log.read_text())
     assert done.returncode == 1 and line["level"] == "error", line
     assert "no-such-program" in line["msg"], line
+
+
+def on_terminal(command, text, keys=b""):
+    """Runs it on a terminal of its own until it ends; what it showed. keys are typed at text."""
+    import pty
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    shown, typed = b"", False
+    try:
+        while True:
+            shown += os.read(master, 4096)
+            if keys and not typed and text in shown:
+                os.write(master, keys)
+                typed = True
+    except OSError:
+        pass
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(master)
+    return shown, status
+
+
+def test_run_on_a_terminal(t):
+    b = Bundle(t).sh("tty; echo ready; read line; echo got $line; exit 6")
+    b.process["terminal"] = True
+    b.write()
+    shown, status = on_terminal([str(b.oci), "--root", str(b.state), "run", "--bundle", str(b.path),
+                                 b.id], b"ready", b"typed\r")
+    assert b"/dev/pts/0" in shown and b"got typed" in shown and status == 6, (shown, status)
+    b.expect_nothing_left()
+
+
+def test_exec_on_a_terminal(t):
+    b = running(t)
+    shown, status = on_terminal([str(b.oci), "--root", str(b.state), "exec", "--tty", b.id, "sh",
+                                 "-c", "tty; echo ready; read line; echo got $line; exit 8"],
+                                b"ready", b"typed\r")
+    assert b"/dev/pts/0" in shown and b"got typed" in shown and status == 8, (shown, status)
+    b.delete()
+
+
+def test_run_passes_signals_on(t):
+    b = Bundle(t).sh("trap 'exit 9' TERM; touch /mnt/up; while :; do sleep 0.05; done")
+    (t.tmp / "mark").mkdir()
+    b.mount("/mnt", type="bind", source=str(t.tmp / "mark"), options=["bind"])
+    b.write()
+    process = subprocess.Popen([str(b.oci), "--root", str(b.state), "run", "--bundle",
+                                str(b.path), b.id], stdin=subprocess.DEVNULL)
+    until((t.tmp / "mark/up").exists, "it runs")
+    process.terminate()
+    assert process.wait(60) == 9
+    b.expect_nothing_left()
