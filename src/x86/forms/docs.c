@@ -67,6 +67,42 @@ static void write_summary(const struct rows *rows)
     }
 }
 
+/* AMD's extensions that no Intel processor has, nor the model: to the decoder they are invalid, so
+ * they need no rows of their own (APM 3, APM 4, APM 6). */
+static const struct {
+    const char *family, *encodings, *mnemonics;
+} without_rows[] = {
+    {"3DNow! and its extensions", "0F 0E; 0F 0F /r ib",
+     "femms pi2fw pi2fd pf2iw pf2id pfnacc pfpnacc pfcmpge pfmin pfrcp pfrsqrt pfsub pfadd pfcmpgt "
+     "pfmax pfrcpit1 pfrsqit1 pfsubr pfacc pfcmpeq pfmul pfrcpit2 pmulhrw pswapd pavgusb"},
+    {"SSE4A", "66 0F 78, 66 0F 79, F2 0F 78, F2 0F 79; F3 0F 2B, F2 0F 2B",
+     "extrq insertq movntss movntsd"},
+    {"FMA4", "VEX 0F 3A 5C to 5F, 68 to 6F, 78 to 7F",
+     "vfmaddpd vfmaddps vfmaddsd vfmaddss vfmaddsubpd vfmaddsubps vfmsubaddpd vfmsubaddps vfmsubpd "
+     "vfmsubps vfmsubsd vfmsubss vfnmaddpd vfnmaddps vfnmaddsd vfnmaddss vfnmsubpd vfnmsubps "
+     "vfnmsubsd vfnmsubss"},
+    {"XOP", "8F with a map of 8, 9 or A",
+     "vfrczpd vfrczps vfrczsd vfrczss vpcmov vpcomb vpcomd vpcomq vpcomub vpcomud vpcomuq vpcomuw "
+     "vpcomw vphaddbd vphaddbq vphaddbw vphadddq vphaddubd vphaddubq vphaddubw vphaddudq vphadduwd "
+     "vphadduwq vphaddwd vphaddwq vphsubbw vphsubdq vphsubwd vpmacsdd vpmacsdqh vpmacsdql "
+     "vpmacssdd vpmacssdqh vpmacssdql vpmacsswd vpmacssww vpmacswd vpmacsww vpmadcsswd vpmadcswd "
+     "vpperm vpermil2pd vpermil2ps vprotb vprotd vprotq vprotw vpshab vpshad vpshaq vpshaw vpshlb "
+     "vpshld vpshlq vpshlw"},
+    {"TBM", "8F map 9: 01, 02; map A: 10",
+     "bextr (immediate) blcfill blci blcic blcmsk blcs blsfill blsic t1mskc tzmsk"},
+    {"LWP", "8F map 9: 12; map A: 12", "llwpcb slwpcb lwpins lwpval"},
+};
+
+static void write_without_rows(void)
+{
+    printf("\n## AMD's own extensions\n\nNo Intel processor has them, nor has the model: all raise "
+           "#UD.\n\n"
+           "| extension | encodings | instructions | state |\n| --- | --- | --- | --- |\n");
+    for (unsigned i = 0; i < sizeof without_rows / sizeof without_rows[0]; i++)
+        printf("| %s | %s | %s | #UD |\n", without_rows[i].family, without_rows[i].encodings,
+               without_rows[i].mnemonics);
+}
+
 void rows_write_docs(const struct rows *rows, const char *cases_file)
 {
     unsigned done = 0;
@@ -77,7 +113,7 @@ void rows_write_docs(const struct rows *rows, const char *cases_file)
            "instructions` in a build\nfolder writes it anew, and a test says when it is stale. "
            "Do not edit it.\n\n"
            "%u forms: %u done, %u that raise #UD because the processor model lacks them. "
-           "What is not listed here is no\ninstruction, and raises #UD as well.\n\n"
+           "What is listed nowhere here is no\ninstruction, and raises #UD as well.\n\n"
            "Operands are in the manual's notation (SDM 2, A.2). *Cases* is how many cases of the "
            "form the tests compare\nwith a real processor; empty where it can't be run there.\n\n",
            rows->count, done, rows->count - done);
@@ -86,4 +122,5 @@ void rows_write_docs(const struct rows *rows, const char *cases_file)
            "| --- | --- | --- | --- | --- | --- | --- |\n");
     for (unsigned i = 0; i < rows->count; i++)
         write_row(&rows->row[i], cases_file);
+    write_without_rows();
 }
