@@ -47,8 +47,8 @@ static void emit_beginning(struct program *p)
     emit(p, load, BPF_REG_5, BPF_REG_1, offsetof(struct bpf_cgroup_dev_ctx, minor), 0);
 }
 
-/* Jumps to the next rule where this one does not match. */
-static void emit_rule(struct program *p, const struct device_rule *d)
+/* Jumps to the next rule where this one does not match; false: it always does. */
+static bool emit_rule(struct program *p, const struct device_rule *d)
 {
     int access = (d->read ? BPF_DEVCG_ACC_READ : 0) | (d->write ? BPF_DEVCG_ACC_WRITE : 0) |
                  (d->mknod ? BPF_DEVCG_ACC_MKNOD : 0);
@@ -74,6 +74,7 @@ static void emit_rule(struct program *p, const struct device_rule *d)
     emit_return(p, d->allow);
     for (size_t i = 0; i < count; i++)
         p->code[jumps[i]].off = (int16_t)(p->length - jumps[i] - 1);
+    return count > 0;
 }
 
 static int load(const struct program *p)
@@ -109,9 +110,12 @@ bool cgroup_devices_apply(const struct device_rule *rules, size_t count, const s
     if (!p.code)
         return error_set(err, "linux.resources.devices: no memory; free some");
     emit_beginning(&p);
-    for (size_t i = count; i-- > 0;)
-        emit_rule(&p, &rules[i]);
-    emit_return(&p, true);
+    /* Behind a rule that always matches nothing may stand: the kernel refuses what is never run. */
+    bool more = true;
+    for (size_t i = count; i-- > 0 && more;)
+        more = emit_rule(&p, &rules[i]);
+    if (more)
+        emit_return(&p, true);
     int program = load(&p), folder = open(h->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool ok = program >= 0 && folder >= 0 && attach(folder, program);
     if (!ok)
