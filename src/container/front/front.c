@@ -1,7 +1,6 @@
 #include "container/front/front.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "container/front/rootless.h"
+#include "container/image/tree.h"
 
 /* ------------------------------------------------------------------------------------------- *
  * The state folder
@@ -104,29 +104,9 @@ void front_close(struct front *f)
     f->fd = f->containers = -1;
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 bool front_names(const struct front *f, struct strings *names, struct error *err)
 {
-    int fd = openat(f->containers, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!dir) {
-        if (fd >= 0)
-            close(fd);
-        return error_errno(err, "%.200s: the containers can't be listed", f->root);
-    }
-    bool ok = true;
-    const struct dirent *e;
-    while (ok && (e = readdir(dir)))
-        if (e->d_name[0] != '.')
-            ok = strings_add(names, e->d_name, err);
-    closedir(dir);
-    if (ok && names->count)
-        qsort(names->items, names->count, sizeof *names->items, by_name);
-    return ok;
+    return tree_list(f->containers, "", names, err);
 }
 
 int front_signal(const char *name)

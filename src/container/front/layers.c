@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "container/front/record.h"
+#include "container/front/root.h"
 #include "container/image/store.h"
 
 static int by_digest(const void *key, const void *layer)
@@ -72,7 +73,7 @@ bool front_prune(const struct front *f, struct strings *removed, struct error *e
         if (layers.items[i].containers == 0)
             ok = store_remove(&s, layers.items[i].digest, err) &&
                  strings_add(removed, layers.items[i].digest, err);
-    ok = ok && store_remove_leftovers(&s, err);
+    ok = ok && store_remove_leftovers(&s, err) && root_remove_leftovers(f, err);
     front_layers_free(&layers);
     store_close(&s);
     return ok;

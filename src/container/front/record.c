@@ -192,6 +192,7 @@ bool record_load(const struct front *f, const char *name, struct front_record *r
         !record_process_alive(&r->monitor)) {
         r->state = RECORD_EXITED;
         r->exit_status = 255;
+        r->lost = true;
     }
     return true;
 }

@@ -28,6 +28,7 @@ struct front_record {
     int stop_signal;
     int exit_status;
     bool tty, remove;
+    bool lost; /* nobody wrote down its end: the runtime may still know it */
     enum record_state state;
     struct record_process init, monitor;
     char error[256]; /* why it never ran */

@@ -17,6 +17,9 @@
 /* mount(2) takes one page of options. */
 enum { OVERLAY_OPTIONS_MAX = 4096 };
 
+/* A folder in the state folder, made while the store is locked. */
+#define ROOT_TRIAL ".overlay-"
+
 /* ------------------------------------------------------------------------------------------- *
  * overlayfs
  * ------------------------------------------------------------------------------------------- */
@@ -97,7 +100,7 @@ static bool overlay_works(const struct front *f, const struct layer_how *how)
     char name[32];
     struct error quiet = {0};
     int status = 1;
-    snprintf(name, sizeof name, ".overlay-%d", (int)getpid());
+    snprintf(name, sizeof name, ROOT_TRIAL "%d", (int)getpid());
     if (mkdirat(f->fd, name, 0700) != 0)
         return false;
     pid_t child = fork();
@@ -243,4 +246,14 @@ void root_free(struct root *r)
     image_config_free(&r->config);
     strings_free(&r->layers);
     *r = (struct root)ROOT_NONE;
+}
+
+bool root_remove_leftovers(const struct front *f, struct error *err)
+{
+    struct strings names = {0};
+    bool ok = tree_list(f->fd, ROOT_TRIAL, &names, err);
+    for (unsigned i = 0; ok && i < names.count; i++)
+        ok = tree_remove(f->fd, names.items[i], err);
+    strings_free(&names);
+    return ok;
 }

@@ -39,4 +39,7 @@ void root_recorded(struct root *r);
 void root_unmount(struct root *r);
 void root_free(struct root *r);
 
+/* Removes what killed processes left; the store is open alone. */
+bool root_remove_leftovers(const struct front *f, struct error *err);
+
 #endif

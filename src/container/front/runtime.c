@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,8 +39,13 @@ static void build(const struct runtime_call *call, struct command_line *c, const
 }
 
 /* What the child is left with: no signal blocked, its three files, the program. */
-static void __attribute__((noreturn)) child(const struct runtime_call *call, struct command_line *c)
+static void __attribute__((noreturn))
+child(const struct runtime_call *call, struct command_line *c, pid_t parent)
 {
+    /* Who is killed must not leave a runtime that goes on making what nobody knows of. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != parent)
+        _exit(1);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -103,11 +109,11 @@ bool runtime_run(const struct runtime_call *call, struct error *err)
     snprintf(log, sizeof log, "/proc/%d/fd/%d/runtime.log", (int)getpid(), call->folder);
     unlinkat(call->folder, "runtime.log", 0);
     build(call, &c, log);
-    pid_t pid = fork();
+    pid_t parent = getpid(), pid = fork();
     if (pid < 0)
         return error_errno(err, "%.200s: it can't be run", call->front->runtime);
     if (pid == 0)
-        child(call, &c);
+        child(call, &c, parent);
     int status;
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)

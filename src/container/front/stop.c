@@ -100,7 +100,7 @@ static void remove_runtime_state(const struct front *f, const char *name, int fo
 {
     struct error quiet = {0};
     struct runtime_call call = {f, folder, {"delete", "--force", name}, {-1, -1, -1}};
-    if (faccessat(folder, "init.pid", F_OK, 0) == 0)
+    if (faccessat(folder, "config.json", F_OK, 0) == 0)
         runtime_run(&call, &quiet);
 }
 
@@ -117,7 +117,8 @@ bool front_remove(const struct front *f, const char *name, bool force, struct er
                    : error_set(err, "%s: it runs; stop it first, or use --force", name);
     else if (!known && !force)
         ok = error_set(err, "%s", quiet.text);
-    if (ok && (!known || !r.monitor.pid || r.init.pid))
+    /* Also where stopping it was not heard by its monitor. */
+    if (ok && (!known || r.lost || r.state != RECORD_EXITED))
         remove_runtime_state(f, name, folder);
     if (known)
         record_free(&r);

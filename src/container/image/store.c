@@ -1,6 +1,5 @@
 #include "container/image/store.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -115,36 +114,9 @@ bool store_add(struct store *s, struct oci_image *i, const struct layer_how *how
  * Listing and removing
  * ------------------------------------------------------------------------------------------- */
 
-static int compare(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static bool list(struct store *s, bool leftovers, struct strings *names, struct error *err)
-{
-    int fd = openat(s->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!dir) {
-        if (fd >= 0)
-            close(fd);
-        return error_errno(err, "layers: they can't be listed");
-    }
-    bool ok = true;
-    const struct dirent *e;
-    while (ok && (e = readdir(dir))) {
-        bool leftover = strncmp(e->d_name, temporary_prefix, sizeof temporary_prefix - 1) == 0;
-        if (leftovers ? leftover : e->d_name[0] != '.')
-            ok = strings_add(names, e->d_name, err);
-    }
-    closedir(dir);
-    if (names->count)
-        qsort(names->items, names->count, sizeof *names->items, compare);
-    return ok;
-}
-
 bool store_list(struct store *s, struct strings *digests, struct error *err)
 {
-    return list(s, false, digests, err);
+    return tree_list(s->fd, "", digests, err);
 }
 
 bool store_remove(struct store *s, const char *digest, struct error *err)
@@ -160,7 +132,7 @@ bool store_remove(struct store *s, const char *digest, struct error *err)
 bool store_remove_leftovers(struct store *s, struct error *err)
 {
     struct strings names = {0};
-    bool ok = list(s, true, &names, err);
+    bool ok = tree_list(s->fd, temporary_prefix, &names, err);
     for (unsigned i = 0; ok && i < names.count; i++)
         ok = tree_remove(s->fd, names.items[i], err);
     strings_free(&names);

@@ -195,6 +195,36 @@ bool tree_remove(int folder, const char *name, struct error *err)
 }
 
 /* ------------------------------------------------------------------------------------------- *
+ * Listing
+ * ------------------------------------------------------------------------------------------- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+bool tree_list(int folder, const char *prefix, struct strings *names, struct error *err)
+{
+    int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!dir) {
+        if (fd >= 0)
+            close(fd);
+        return error_errno(err, "a folder can't be listed");
+    }
+    bool ok = true;
+    size_t n = strlen(prefix);
+    const struct dirent *e;
+    while (ok && (e = readdir(dir)))
+        if (n ? strncmp(e->d_name, prefix, n) == 0 : e->d_name[0] != '.')
+            ok = strings_add(names, e->d_name, err);
+    closedir(dir);
+    if (names->count)
+        qsort(names->items, names->count, sizeof *names->items, by_name);
+    return ok;
+}
+
+/* ------------------------------------------------------------------------------------------- *
  * Small files
  * ------------------------------------------------------------------------------------------- */
 

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "base/error.h"
+#include "container/image/strings.h"
 
 /* open() of a path as a process whose root is `root` would see it; magic links of procfs are
  * refused. The descriptor is close-on-exec. -1 with errno set when it fails. */
@@ -23,6 +23,9 @@ bool tree_remove(int folder, const char *name, struct error *err);
 
 /* The same for everything in a folder, which stays. */
 bool tree_remove_content(int folder, struct error *err);
+
+/* The names in a folder that begin so, sorted; with "" those that don't begin with a dot. */
+bool tree_list(int folder, const char *prefix, struct strings *names, struct error *err);
 
 /* A whole file of at most `most` bytes with a zero byte behind it, from malloc(); `what` names it
  * in the error. */
