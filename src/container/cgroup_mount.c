@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "container/cgroup.h"
@@ -54,7 +55,9 @@ static bool mount_one_of_many(const struct mount_plan *p, const struct cgroup_hi
                               int folder, bool own_namespace)
 {
     const char *name = strrchr(h->mount, '/') + 1;
-    int target = path_make(folder, name, PATH_DIRECTORY, 0755);
+    /* The folder is a new tmpfs that nobody else has: there are no links to look out for. */
+    bool made = mkdirat(folder, name, 0755) == 0;
+    int target = made ? openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
     bool ok = target >= 0 && mount_hierarchy(p, h, target, own_namespace);
     int saved = errno;
     if (target >= 0)
@@ -83,26 +86,23 @@ static bool mount_many(const struct mount_plan *p, const struct cgroups *g, int 
     return ok;
 }
 
-bool mount_cgroups(const struct mount_plan *p, int root, bool own_namespace, struct error *err)
+bool mount_cgroups(const struct mount_plan *p, const struct cgroups *g, int root,
+                   bool own_namespace, struct error *err)
 {
-    struct cgroups g;
-    bool ok = cgroups_find(&g, err);
-    int target = ok ? path_make(root, p->config->destination, PATH_DIRECTORY, 0755) : -1;
-    if (ok && target < 0)
-        ok = error_errno(err, "%s: can't be made", p->config->destination);
-    if (ok && cgroups_are_v2(&g))
-        ok = mount_hierarchy(p, &g.list[0], target, own_namespace);
+    int target = path_make(root, p->config->destination, PATH_DIRECTORY, 0755);
+    bool ok = target >= 0;
+    if (ok && cgroups_are_v2(g))
+        ok = mount_hierarchy(p, &g->list[0], target, own_namespace);
     else if (ok)
         ok =
             mount("tmpfs", fd_path(target).text, "tmpfs",
                   (p->options.flags & ~(unsigned long)MS_RDONLY) | MS_NOEXEC | MS_NOSUID | MS_NODEV,
                   "mode=755") == 0 &&
-            mount_many(p, &g, root, own_namespace);
-    if (!ok && err->status == EXIT_STATUS_OK)
+            mount_many(p, g, root, own_namespace);
+    if (!ok)
         field_error(&p->config->at, err, "cgroup on %.100s: %s", p->config->destination,
                     strerror(errno));
     if (target >= 0)
         close(target);
-    cgroups_free(&g);
     return ok;
 }

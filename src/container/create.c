@@ -304,6 +304,7 @@ static bool start_process(struct making *m, struct error *err)
     m->init.process = &m->config.process;
     m->init.options = m->options;
     m->init.filter = &m->filter;
+    m->init.cgroups = &m->state.cgroups;
     m->init.rootfs = m->state.rootfs;
     m->init.id = m->state.id;
     m->init.state = state_json(&m->state, CONTAINER_CREATING);
@@ -382,13 +383,19 @@ static bool in_user_namespace(const struct making *m)
     return config_namespace(&m->config, CLONE_NEWUSER) != NULL || geteuid() != 0;
 }
 
+/* If it has gone already then what it has to say about that is still to be read. */
+static bool go_early(const struct making *m)
+{
+    if (m->init.early)
+        sync_send(m->sync, SYNC_GO, 0, -1, NULL);
+    return true;
+}
+
 static bool set_up(struct making *m, struct error *err)
 {
     return start_process(m, err) && record(m, err) &&
            cgroup_plan_apply(&m->resources, &m->state.cgroups, in_user_namespace(m), err) &&
-           (!m->init.early || sync_send(m->sync, SYNC_GO, 0, -1, NULL) ||
-            error_set(err, "container: its first process ended early; see dmesg")) &&
-           (m->alone || accompany(m, err));
+           go_early(m) && (m->alone || accompany(m, err));
 }
 
 /* After GO the process says nothing more, unless it fails. */

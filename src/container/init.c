@@ -353,7 +353,7 @@ static bool set_up_root(struct init *in, struct error *err)
     if (root < 0)
         return false;
     bool ok = become_root(c, err) && set_names(c, err) && set_sysctls(c, err) &&
-              rootfs_fill(c, &in->plans, root, err) && run_hooks(in, root, err) &&
+              rootfs_fill(c, &in->plans, in->cgroups, root, err) && run_hooks(in, root, err) &&
               rootfs_restrict(c, root, err) && rootfs_pivot(c, root, in->options->no_pivot, err);
     close(root);
     return ok;

@@ -22,6 +22,7 @@ struct init {
     const struct seccomp_filter *filter;
     struct mount_plans plans;
     struct cgroup_doors doors;
+    const struct cgroups *cgroups;   /* as found on the host */
     int bundle;                      /* a descriptor of the bundle's folder */
     const char *rootfs;              /* absolute */
     int namespaces[NAMESPACE_KINDS]; /* to be joined, in the configuration's order; -1: new */

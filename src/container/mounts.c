@@ -456,7 +456,8 @@ static bool do_file_system(struct config *c, struct mount_plan *p, int root, str
     return ok;
 }
 
-bool mounts_do(struct config *c, struct mount_plans *plans, int root, struct error *err)
+bool mounts_do(struct config *c, struct mount_plans *plans, const struct cgroups *g, int root,
+               struct error *err)
 {
     const struct namespace_config *cgroup = config_namespace(c, CLONE_NEWCGROUP);
     for (size_t i = 0; i < plans->count; i++) {
@@ -466,7 +467,7 @@ bool mounts_do(struct config *c, struct mount_plans *plans, int root, struct err
         if (p->options.bind)
             ok = p->options.flags & MS_REMOUNT ? remount(p, root, err) : do_bind(p, root, err);
         else if (strcmp(type, "cgroup") == 0)
-            ok = mount_cgroups(p, root, cgroup != NULL, err) && finish(p, root, err);
+            ok = mount_cgroups(p, g, root, cgroup != NULL, err) && finish(p, root, err);
         else
             ok = do_file_system(c, p, root, err);
         if (!ok)

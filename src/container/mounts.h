@@ -5,6 +5,7 @@
 #ifndef DOPPEL_CONTAINER_MOUNTS_H
 #define DOPPEL_CONTAINER_MOUNTS_H
 
+#include "container/cgroup.h"
 #include "container/config.h"
 
 /* What a mount's options mean. */
@@ -41,13 +42,16 @@ struct mount_plans {
 bool mounts_plan(struct config *c, int bundle, struct mount_plans *plans, struct error *err);
 /* Takes the trees of the bind mounts: in the container's namespaces, with the host's paths. */
 bool mounts_take_trees(struct mount_plans *plans, int bundle, struct error *err);
-/* Mounts everything under root, a descriptor of the container's root. */
-bool mounts_do(struct config *c, struct mount_plans *plans, int root, struct error *err);
+/* Mounts everything under root, a descriptor of the container's root. g are the hierarchies as the
+ * runtime found them. */
+bool mounts_do(struct config *c, struct mount_plans *plans, const struct cgroups *g, int root,
+               struct error *err);
 
 /* Makes the mount at fd (a descriptor inside it) an own mount that is read-only. */
 bool mount_read_only(int fd);
 
-bool mount_cgroups(const struct mount_plan *p, int root, bool own_namespace, struct error *err);
+bool mount_cgroups(const struct mount_plan *p, const struct cgroups *g, int root,
+                   bool own_namespace, struct error *err);
 bool mount_copy_up(int from, int to);
 
 #endif

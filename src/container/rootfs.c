@@ -139,9 +139,10 @@ static bool dev_is_bound(const struct config *c, const struct mount_plans *plans
     return false;
 }
 
-bool rootfs_fill(struct config *c, struct mount_plans *plans, int root, struct error *err)
+bool rootfs_fill(struct config *c, struct mount_plans *plans, const struct cgroups *g, int root,
+                 struct error *err)
 {
-    if (!mounts_do(c, plans, root, err))
+    if (!mounts_do(c, plans, g, root, err))
         return false;
     return dev_is_bound(c, plans) || (make_devices(c, root, err) && make_links(root, err));
 }
