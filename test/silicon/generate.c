@@ -274,8 +274,8 @@ static bool wraps(const struct silicon_case *c)
     return c->insn.is_mem && first + c->operand_size - 1 > mask;
 }
 
-/* Images of the x87's state that are not aligned, through a segment that may forbid them: #GP or
- * #AC first. */
+/* Extended numbers and images of the x87's state that are not aligned, through a segment that may
+ * forbid them: #GP or #AC first. */
 static bool is_bad_image(const struct silicon_case *c)
 {
     bool special = c->insn.segment == X86_CS || c->insn.segment >= X86_FS;
