@@ -92,7 +92,7 @@ static int act(const struct command *command, const struct container_option *opt
         error_usage(err,
                     "container %s: it takes containers' names; see `doppel container ps --all`",
                     command->name);
-    } else if (at >= 0 && container_front(&f, &s.common, true, err)) {
+    } else if (at >= 0 && container_front(&f, &s.common, false, err)) {
         if (!s.all)
             each(&f, &s, argv + at, one, err);
         else if (front_names(&f, &names, err) && names.count)

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "container/image/tree.h"
@@ -255,8 +257,12 @@ static json_t *linux_part(const struct bundle *b)
                              bundle_seccomp());
     bool limits = b->options->memory || b->options->cpu_quota || b->options->pids;
     if (!b->rootless || limits) {
-        char path[FRONT_NAME_MAX + 16];
-        snprintf(path, sizeof path, "/doppel-%s", b->name);
+        /* Another state folder may have a container of the same name. */
+        char path[FRONT_NAME_MAX + 32];
+        uint32_t random = 0;
+        if (getrandom(&random, sizeof random, 0) != sizeof random)
+            random = (uint32_t)getpid();
+        snprintf(path, sizeof path, "/doppel-%s-%08x", b->name, random);
         json_object_set_new(part, "cgroupsPath", json_string(path));
         json_object_set_new(part, "resources", resources(b->options));
     }

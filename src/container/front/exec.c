@@ -67,6 +67,8 @@ static bool become(const struct front *f, struct front_record *r, const struct f
     };
     if (!exec_env(r, o, err) || !exec_user(r, o, &b.user, err))
         return false;
+    if (!rootless_may_set_groups())
+        b.user.group_count = 0;
     int fd = process_file(&b, err);
     if (fd < 0)
         return false;

@@ -24,7 +24,7 @@ const char *record_state_name(enum record_state s)
  * Processes
  * ------------------------------------------------------------------------------------------- */
 
-struct record_process record_process(pid_t pid)
+static struct record_process look(pid_t pid, char *state)
 {
     struct record_process p = {0};
     char path[40], text[1024];
@@ -39,6 +39,7 @@ struct record_process record_process(pid_t pid)
     text[n] = 0;
     /* Field 22 (proc(5)); the second one, the name, may hold anything but ends at the last ')'. */
     const char *field = strrchr(text, ')');
+    *state = field && field[1] ? field[2] : 0;
     for (int i = 2; field && i < 22; i++)
         field = strchr(field + 1, ' ');
     if (!field)
@@ -48,10 +49,18 @@ struct record_process record_process(pid_t pid)
     return p;
 }
 
+struct record_process record_process(pid_t pid)
+{
+    char state;
+    return look(pid, &state);
+}
+
 bool record_process_alive(const struct record_process *p)
 {
-    struct record_process now = record_process(p->pid);
-    return p->pid && now.pid && now.start == p->start;
+    char state = 0;
+    struct record_process now = look(p->pid, &state);
+    /* One that nobody has waited for yet has ended all the same. */
+    return p->pid && now.pid && now.start == p->start && state != 'Z' && state != 'X';
 }
 
 int record_process_open(const struct record_process *p)

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -168,6 +169,17 @@ bool rootless_has_ids(uint32_t uid, uint32_t gid)
     return map_has("/proc/self/uid_map", uid) && map_has("/proc/self/gid_map", gid);
 }
 
+bool rootless_may_set_groups(void)
+{
+    char text[8] = "";
+    int fd = open("/proc/self/setgroups", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    return n < 4 || strncmp(text, "deny", 4) != 0;
+}
+
 /* ------------------------------------------------------------------------------------------- *
  * Joining
  * ------------------------------------------------------------------------------------------- */
@@ -195,4 +207,46 @@ bool rootless_join(const struct front *f, const struct front_record *r, struct e
                     r->name);
     close(fd);
     return ok;
+}
+
+/* ------------------------------------------------------------------------------------------- *
+ * Acting on a container
+ * ------------------------------------------------------------------------------------------- */
+
+static bool join_or_enter(const struct front *f, const char *name, struct error *err)
+{
+    struct front_record r;
+    struct error damaged = {0};
+    if (!record_load(f, name, &r, &damaged))
+        return rootless_enter(err);
+    bool alive = record_process_alive(&r.monitor) || record_process_alive(&r.init);
+    bool ok = alive ? rootless_join(f, &r, err) : rootless_enter(err);
+    record_free(&r);
+    return ok;
+}
+
+bool rootless_do(const struct front *f, const char *name,
+                 bool (*act)(const struct front *f, const char *name, const void *how,
+                             struct error *err),
+                 const void *how, struct error *err)
+{
+    if (geteuid() == 0)
+        return act(f, name, how, err);
+    /* The child's error comes back as it is, in memory that both have. */
+    struct error *shared =
+        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED)
+        return error_errno(err, "%.80s: no memory", name);
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(!(join_or_enter(f, name, shared) && act(f, name, how, shared)));
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (shared->status != EXIT_STATUS_OK)
+        *err = *shared;
+    else if (status != 0)
+        error_set(err, "%.80s: the process that was to do it ended; try again", name);
+    munmap(shared, sizeof *shared);
+    return child > 0 && status == 0;
 }

@@ -15,7 +15,15 @@ bool rootless_is(void);
  * Before anything that makes or removes a container's files. */
 bool rootless_enter(struct error *err);
 
-/* Whether our user namespace has that user and group. */
+/* Does something to a container where its ids are at hand: when the user is not root, in a child
+ * that has entered the container's namespace, or one of its own when nothing runs any more. */
+bool rootless_do(const struct front *f, const char *name,
+                 bool (*act)(const struct front *f, const char *name, const void *how,
+                             struct error *err),
+                 const void *how, struct error *err);
+
+/* Whether our user namespace has that user and group; and whether it may set further groups. */
+bool rootless_may_set_groups(void);
 bool rootless_has_ids(uint32_t uid, uint32_t gid);
 
 /* Enters the namespace of a container's monitor, where it is another one than ours. */

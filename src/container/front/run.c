@@ -191,8 +191,8 @@ static bool write_bundle(struct run *r, struct error *err)
                        "--user %.80s: user %u or group %u is not among ours; use --user 0, or "
                        "have the administrator grant more in /etc/subuid and /etc/subgid",
                        r->record.user, b.user.uid, b.user.gid);
-    if (ok && r->f->rootless)
-        b.user.group_count = 0; /* a namespace that the user made maps no further groups */
+    if (ok && !rootless_may_set_groups())
+        b.user.group_count = 0;
     if (ok && r->root.is_image) {
         int cwd = tree_make_folders(root, r->record.cwd, err);
         ok = cwd >= 0;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "container/front/record.h"
+#include "container/front/rootless.h"
 #include "container/front/runtime.h"
 #include "container/image/tree.h"
 
@@ -69,30 +70,50 @@ static bool stop_processes(const struct front_record *r, int signal, unsigned se
     return ok;
 }
 
-bool front_stop(const struct front *f, const char *name, int signal, unsigned seconds,
-                struct error *err)
+struct stop {
+    int signal; /* 0: the container's own */
+    unsigned seconds;
+    bool force;
+};
+
+static bool stop(const struct front *f, const char *name, const void *how, struct error *err)
 {
+    const struct stop *s = how;
     struct front_record r;
     if (!record_load(f, name, &r, err))
         return false;
     bool ok = r.state == RECORD_EXITED ||
-              stop_processes(&r, signal ? signal : r.stop_signal, seconds, err);
+              stop_processes(&r, s->signal ? s->signal : r.stop_signal, s->seconds, err);
+    record_free(&r);
+    return ok;
+}
+
+bool front_stop(const struct front *f, const char *name, int signal, unsigned seconds,
+                struct error *err)
+{
+    struct stop s = {.signal = signal, .seconds = seconds};
+    return rootless_do(f, name, stop, &s, err);
+}
+
+static bool send_one(const struct front *f, const char *name, const void *how, struct error *err)
+{
+    const struct stop *s = how;
+    struct front_record r;
+    if (!record_load(f, name, &r, err))
+        return false;
+    int init = record_process_open(&r.init);
+    bool ok = init >= 0 ? send(&r, init, s->signal, err)
+                        : error_set(err, "%s: it does not run; see `doppel container ps`", name);
+    if (init >= 0)
+        close(init);
     record_free(&r);
     return ok;
 }
 
 bool front_kill(const struct front *f, const char *name, int signal, struct error *err)
 {
-    struct front_record r;
-    if (!record_load(f, name, &r, err))
-        return false;
-    int init = record_process_open(&r.init);
-    bool ok = init >= 0 ? send(&r, init, signal, err)
-                        : error_set(err, "%s: it does not run; see `doppel container ps`", name);
-    if (init >= 0)
-        close(init);
-    record_free(&r);
-    return ok;
+    struct stop s = {.signal = signal};
+    return rootless_do(f, name, send_one, &s, err);
 }
 
 /* Its monitor was killed, or the machine went down: what the runtime still keeps of it. */
@@ -104,8 +125,9 @@ static void remove_runtime_state(const struct front *f, const char *name, int fo
         runtime_run(&call, &quiet);
 }
 
-bool front_remove(const struct front *f, const char *name, bool force, struct error *err)
+static bool remove_one(const struct front *f, const char *name, const void *how, struct error *err)
 {
+    bool force = ((const struct stop *)how)->force;
     struct front_record r;
     struct error quiet = {0};
     int folder = record_folder(f, name, err);
@@ -124,4 +146,10 @@ bool front_remove(const struct front *f, const char *name, bool force, struct er
         record_free(&r);
     close(folder);
     return ok && tree_remove(f->containers, name, err);
+}
+
+bool front_remove(const struct front *f, const char *name, bool force, struct error *err)
+{
+    struct stop s = {.force = force};
+    return rootless_do(f, name, remove_one, &s, err);
 }
