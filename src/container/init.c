@@ -146,11 +146,12 @@ static bool find_program(const struct process_config *p, char *path, size_t size
     int why = ENOENT;
     if (strchr(name, '/')) {
         snprintf(path, size, "%s", name);
-        if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode) && access(path, X_OK) == 0)
-            return true;
-        why = errno == ENOENT ? ENOENT : EACCES;
-        return error_set(err, "config.json: process.args[0]: exec: \"%s\": %s", name,
-                         why == ENOENT ? "no such file or directory" : "permission denied");
+        if (stat(path, &st) < 0)
+            return error_set(err, "config.json: process.args[0]: exec: \"%s\": %s", name,
+                             errno == ENOENT ? "no such file or directory" : strerror(errno));
+        return (!S_ISDIR(st.st_mode) && access(path, X_OK) == 0) ||
+               error_set(err, "config.json: process.args[0]: exec: \"%s\": permission denied",
+                         name);
     }
     for (const char *at = places ? places : "/usr/local/bin:/usr/bin:/bin"; at;) {
         const char *end = strchrnul(at, ':');
