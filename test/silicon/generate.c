@@ -279,7 +279,8 @@ static bool wraps(const struct silicon_case *c)
 static bool is_bad_image(const struct silicon_case *c)
 {
     bool special = c->insn.segment == X86_CS || c->insn.segment >= X86_FS;
-    return c->code == X86_CODE32 && special && (c->before.rflags & FLAG_AC) && c->operand_size > 16;
+    return c->code == X86_CODE32 && special && (c->before.rflags & FLAG_AC) &&
+           (c->operand_size == 10 || c->operand_size > 16);
 }
 
 static bool maker_decides_address(const struct silicon_case *c)
