@@ -296,6 +296,10 @@ static bool start_process(struct making *m, struct error *err)
     uint64_t flags =
         (uint64_t)config_new_namespaces(&m->config) & ~(uint64_t)(CLONE_NEWCGROUP | CLONE_NEWTIME);
     const struct namespace_config *user = config_namespace(&m->config, CLONE_NEWUSER);
+    /* In a pid namespace that others are in they would see the process before it is the user's. An
+     * ordinary user's runtime needs to be looked into by itself, to write the maps. */
+    if (geteuid() == 0)
+        prctl(PR_SET_DUMPABLE, 0);
     if (!sync_pair(pair, err))
         return false;
     m->sync = pair[0];

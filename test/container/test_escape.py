@@ -216,3 +216,32 @@ def test_a_raised_limit_without_the_right(t):
     b = Bundle(t)
     b.process["rlimits"] = [dict(type="RLIMIT_NOFILE", soft=1 << 40, hard=1 << 40)]
     b.refused("process.rlimits[0]", "RLIMIT_NOFILE")
+
+
+def test_who_joins_can_not_be_looked_into(t):
+    """In a shared pid namespace the process that is to become the second container's program shows
+    the first container neither its descriptors nor its memory."""
+    b = Bundle(t).sh("while :; do for p in /proc/[0-9]*; do "
+                     "[ $p = /proc/$$ ] || readlink $p/exe $p/cwd $p/fd/*; done; done > /mnt/seen")
+    (t.tmp / "mark").mkdir()
+    b.mount("/mnt", type="bind", source=str(t.tmp / "mark"), options=["bind"])
+    b.create()
+    b.start()
+    second = Bundle.__new__(Bundle)
+    second.__dict__.update(b.__dict__, id=b.id + "-2", config=dict(b.config))
+    second.config["linux"] = dict(b.linux)
+    second.drop_namespace("pid")
+    second.add_namespace("pid", path=f"/proc/{b.pid()}/ns/pid")
+    second.path = t.tmp / "second"
+    second.path.mkdir()
+    second.config["root"] = dict(path=str(b.rootfs), readonly=True)
+    second.process["args"] = ["true"]
+    for _ in range(20):
+        done = second.run()
+        assert done.returncode == 0, done.stderr
+        b.command("exec", b.id, "true", check=True)
+    b.delete()
+    seen = (t.tmp / "mark/seen").read_text()
+    assert "busybox" in seen, "it never looked"
+    assert "doppel-oci" not in seen and "memfd" not in seen, seen
+    assert str(t.tmp) not in seen and "cgroup" not in seen, seen
