@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import signal
+import subprocess
 
 from harness.case import Skip, expect_refusal
 from harness.images import (PATIENCE, FOLDER, Front, Image, busybox_layer, entry,
@@ -302,3 +303,34 @@ def test_every_option_is_documented(t):
         if command == "run":
             docs = (root / "docs/containers.md").read_text()
             assert options <= set(re.findall(r"--[a-z]+(?:-[a-z]+)*", docs)), options
+
+
+def test_rootless_with_further_ids(t):
+    """What newuidmap grants: other users inside are ids of /etc/subuid outside."""
+    if not shutil.which("newuidmap") or not shutil.which("unshare"):
+        raise Skip("newuidmap or unshare is not installed")
+    path = image(t, User="bob")
+    grants = t.file("subid", b"65534:200000:65536\n")
+    state = t.tmp / "containers"
+    state.mkdir()
+    t.tmp.chmod(0o755)
+    os.chown(state, 65534, 65534)
+    script = f"""set -e
+        touch /etc/subuid /etc/subgid
+        mount --bind {grants} /etc/subuid; mount --bind {grants} /etc/subgid
+        setpriv --reuid 65534 --regid 65534 --clear-groups sh -e <<'END'
+        d() {{ c=$1; shift; {t.doppel} container $c --root {state} "$@"; }}
+        cd /
+        d run -d --name one {path} -- /bin/sleep 1000
+        d exec one -- /bin/sh -c 'id -u; id -G'
+        d stop --time 0 one
+        d rm one
+        d prune
+END"""
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE)
+    if b"refused here" in done.stderr:
+        raise Skip(done.stderr.decode())
+    assert done.returncode == 0, done
+    assert b"\n1000\n1001 50\n" in done.stdout, done
+    assert not list((state / "layers").iterdir()) and not list((state / "containers").iterdir())

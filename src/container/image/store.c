@@ -48,6 +48,14 @@ static bool has(struct store *s, const char *digest)
     return faccessat(s->fd, digest, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+bool store_has(struct store *s, const struct oci_image *i)
+{
+    for (unsigned n = 0; n < i->layer_count; n++)
+        if (!has(s, i->layers[n].content.hex))
+            return false;
+    return true;
+}
+
 /* ------------------------------------------------------------------------------------------- *
  * Adding
  * ------------------------------------------------------------------------------------------- */

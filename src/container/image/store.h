@@ -20,6 +20,9 @@ void store_close(struct store *s);
 bool store_add(struct store *s, struct oci_image *i, const struct layer_how *how,
                struct error *err);
 
+/* Whether they all are there already. */
+bool store_has(struct store *s, const struct oci_image *i);
+
 /* Where a layer's files are, below the state folder. */
 void store_path(char path[96], const char *digest);
 
