@@ -334,3 +334,33 @@ END"""
     assert done.returncode == 0, done
     assert b"\n1000\n1001 50\n" in done.stdout, done
     assert not list((state / "layers").iterdir()) and not list((state / "containers").iterdir())
+
+
+def test_signals_are_passed_on(t):
+    path = image(t)
+    with front(t) as f:
+        for script, times, status in (
+                ('trap "echo told; exit 5" TERM; echo up; while :; do sleep 0.05; done', 1, 5),
+                ('trap "" TERM; echo up; while :; do sleep 0.05; done', 3, 128 + signal.SIGKILL)):
+            process = t.popen(*f.arguments("run", "--rm", path, "--", "/bin/sh", "-c", script),
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            assert process.stdout.readline() == b"up\n"
+            for _ in range(times):
+                process.send_signal(signal.SIGTERM)
+                if times > 1:  # pending signals of one kind are one: each must be seen
+                    until_taken(process.pid, signal.SIGTERM)
+            out = process.communicate(timeout=PATIENCE)[0]
+            assert process.returncode == status and (b"told" in out) == (times == 1), (status, out)
+
+
+def until_taken(pid, number):
+    """Waits until the process has no such signal pending."""
+    while True:
+        try:
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return
+        pending = [int(line.split()[1], 16) for line in status.splitlines()
+                   if line.startswith(("SigPnd", "ShdPnd"))]
+        if not any(mask >> (number - 1) & 1 for mask in pending):
+            return
