@@ -95,6 +95,15 @@ bool container_number(const char *option, const char *text, uint64_t least, uint
     return true;
 }
 
+bool container_tty(const char *value, enum front_tty *tty, struct error *err)
+{
+    *tty = strcmp(value, "yes") == 0  ? FRONT_TTY_YES
+           : strcmp(value, "no") == 0 ? FRONT_TTY_NO
+                                      : FRONT_TTY_AUTO;
+    return *tty != FRONT_TTY_AUTO || strcmp(value, "auto") == 0 ||
+           error_usage(err, "--tty %.40s: neither yes, no nor auto; use one of them", value);
+}
+
 bool container_front(struct front *f, const struct container_common *c, bool writing,
                      struct error *err)
 {

@@ -44,4 +44,7 @@ bool container_front(struct front *f, const struct container_common *c, bool wri
 bool container_number(const char *option, const char *text, uint64_t least, uint64_t most,
                       uint64_t *value, struct error *err);
 
+/* What --tty says. */
+bool container_tty(const char *value, enum front_tty *tty, struct error *err);
+
 #endif

@@ -62,12 +62,7 @@ static bool set_network(void *ctx, const char *value, struct error *err)
 
 static bool set_tty(void *ctx, const char *value, struct error *err)
 {
-    enum front_tty *tty = &((struct run *)ctx)->options.tty;
-    *tty = strcmp(value, "yes") == 0  ? FRONT_TTY_YES
-           : strcmp(value, "no") == 0 ? FRONT_TTY_NO
-                                      : FRONT_TTY_AUTO;
-    return *tty != FRONT_TTY_AUTO || strcmp(value, "auto") == 0 ||
-           error_usage(err, "--tty %.40s: neither yes, no nor auto; use one of them", value);
+    return container_tty(value, &((struct run *)ctx)->options.tty, err);
 }
 
 #define AT(field) offsetof(struct run, options.field), NULL
