@@ -461,6 +461,11 @@ bool cgroup_plan_apply(const struct cgroup_plan *plan, const struct cgroups *g,
     free(again);
     if (!ok)
         return false;
-    return !plan->device_count || !cgroups_are_v2(g) || devices_may_fail ||
-           cgroup_devices_apply(plan->devices, plan->device_count, g, err);
+    if (!plan->device_count || !cgroups_are_v2(g))
+        return true;
+    struct error why = {0};
+    ok = cgroup_devices_apply(plan->devices, plan->device_count, g, &why) || devices_may_fail;
+    if (!ok)
+        *err = why;
+    return ok;
 }

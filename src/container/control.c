@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "container/hooks.h"
+#include "container/idmap.h"
 #include "container/internal.h"
 #include "container/path.h"
 #include "container/process.h"
@@ -309,7 +310,7 @@ bool container_update(const char *id, const struct container_options *o, json_t 
     if (ok && state_status(&s) == CONTAINER_STOPPED)
         ok = error_set(err, "container %s: is stopped; only a running one can be updated", id);
     ok = ok && cgroup_plan_read(&at, cgroups_are_v2(&s.cgroups), &arena, &plan, err) &&
-         cgroup_plan_apply(&plan, &s.cgroups, geteuid() != 0, err);
+         cgroup_plan_apply(&plan, &s.cgroups, !idmap_is_initial(), err);
     arena_free(&arena);
     state_free(&s);
     return ok;

@@ -382,11 +382,6 @@ static bool accompany(struct making *m, struct error *err)
     }
 }
 
-static bool in_user_namespace(const struct making *m)
-{
-    return config_namespace(&m->config, CLONE_NEWUSER) != NULL || geteuid() != 0;
-}
-
 /* If it has gone already then what it has to say about that is still to be read. */
 static bool go_early(const struct making *m)
 {
@@ -398,7 +393,7 @@ static bool go_early(const struct making *m)
 static bool set_up(struct making *m, struct error *err)
 {
     return start_process(m, err) && record(m, err) &&
-           cgroup_plan_apply(&m->resources, &m->state.cgroups, in_user_namespace(m), err) &&
+           cgroup_plan_apply(&m->resources, &m->state.cgroups, !idmap_is_initial(), err) &&
            go_early(m) && (m->alone || accompany(m, err));
 }
 

@@ -14,6 +14,8 @@
 bool idmap_write(const struct id_maps *maps, pid_t pid, struct error *err);
 /* A descriptor of a user namespace with these maps, for mount_setattr(). -1: err is set. */
 int idmap_namespace(const struct id_maps *maps, struct error *err);
+/* Whether we are the host's root: device rules, for one, are for nobody else to make. */
+bool idmap_is_initial(void);
 /* Whether id 0 (or any) inside is mapped. */
 bool idmap_has(const struct id_map *maps, size_t count, uint32_t inside);
 
