@@ -403,12 +403,14 @@ static bool let_go(struct making *m, struct error *err)
     struct sync_message message;
     if (m->init.early)
         return true;
-    if (!sync_send(m->sync, SYNC_GO, 0, -1, NULL))
-        return error_set(err, "container: its first process ended early; see dmesg");
-    if (m->waits)
+    bool gone = !sync_send(m->sync, SYNC_GO, 0, -1, NULL);
+    if (m->waits && !gone)
         return true;
+    /* What a process said before it went is still to be read. */
     sync_receive(m->sync, &message);
-    return message.kind != SYNC_ERROR || error_set(err, "%s", message.text);
+    if (message.kind == SYNC_ERROR)
+        return error_set(err, "%s", message.text);
+    return !gone || error_set(err, "container: its first process ended early; see dmesg");
 }
 
 static void undo(struct making *m)
