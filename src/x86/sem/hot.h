@@ -118,6 +118,14 @@ static ALWAYS_INLINE void cc_arith(struct x86_cpu *c, uint64_t r, uint64_t carri
     c->cc.aux = cc_carries(carries, bits);
 }
 
+/* Flags of a - b, as CMP sets them, for a size known at run time. */
+static inline void cc_compare(struct x86_cpu *c, uint64_t a, uint64_t b, unsigned size)
+{
+    a = cut(a, size * 8);
+    b = cut(b, size * 8);
+    cc_arith(c, a - b, carries_of_sub(a, b, a - b), size * 8);
+}
+
 /* Sets ZF, SF and PF from r, and CF and OF as given; AF is cleared. */
 static ALWAYS_INLINE void cc_result_cf_of(struct x86_cpu *c, uint64_t r, bool cf, bool of,
                                           unsigned bits)

@@ -53,12 +53,6 @@ void lin_write_size(struct x86_cpu *c, uint64_t lin, unsigned seg, uint64_t v, u
     }
 }
 
-/* Flags of a - b, as CMP sets them. */
-static void cc_compare(struct x86_cpu *c, uint64_t a, uint64_t b, unsigned size)
-{
-    cc_arith(c, a - b, carries_of_sub(a, b, a - b), size * 8);
-}
-
 /* The accumulator is compared; on a difference it gets the old value, and the memory is written
  * with what it held (the processor always writes). */
 OP(cmpxchg)

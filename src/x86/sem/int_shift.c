@@ -7,8 +7,6 @@
  */
 #include "x86/sem/hot.h"
 
-typedef uint64_t shift_fn(struct x86_cpu *c, uint64_t a, unsigned n, unsigned bits);
-
 /* AF is set, as AMD's processors do. */
 static ALWAYS_INLINE void cc_shift(struct x86_cpu *c, uint64_t r, bool cf, bool of, unsigned bits)
 {

@@ -191,13 +191,6 @@ STRING_OP(lods)
     string_count(c, s, 1);
 }
 
-static void cc_compare(struct x86_cpu *c, uint64_t a, uint64_t b, unsigned size)
-{
-    a = cut(a, size * 8);
-    b = cut(b, size * 8);
-    cc_arith(c, a - b, carries_of_sub(a, b, a - b), size * 8);
-}
-
 /* REPE (F3) ends on a difference, REPNE (F2) on a match. */
 static void compare_done(struct x86_cpu *c, const struct op *op, struct string *s, uint64_t a,
                          uint64_t b)
