@@ -1,7 +1,6 @@
 /* Where the hierarchies are, and a container's folders in them. */
 #include "container/cgroup.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,6 +9,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "container/cgroup_tree.h"
 
 /* ---- finding ---- */
 
@@ -376,35 +377,31 @@ void cgroups_close(struct cgroup_doors *doors)
 
 /* ---- removing ---- */
 
-static bool remove_children(const char *folder);
+/* From the innermost outwards. */
+static bool remove_tree(const char *folder)
+{
+    struct cgroup_tree tree;
+    bool ok = true;
+    if (!cgroup_tree_read(&tree, folder))
+        return errno == ENOENT;
+    for (size_t i = tree.count; i-- > 1;) {
+        int parent = cgroup_tree_open(&tree, tree.nodes[i].parent);
+        ok = ok && ((parent >= 0 && unlinkat(parent, tree.nodes[i].name, AT_REMOVEDIR) == 0) ||
+                    errno == ENOENT);
+        if (parent >= 0)
+            close(parent);
+    }
+    cgroup_tree_free(&tree);
+    if (!ok)
+        errno = EBUSY;
+    return ok && (rmdir(folder) == 0 || errno == ENOENT);
+}
 
 static bool remove_folder(const char *folder)
 {
     if (rmdir(folder) == 0 || errno == ENOENT)
         return true;
-    if (errno != EBUSY && errno != ENOTEMPTY)
-        return false;
-    return remove_children(folder) && (rmdir(folder) == 0 || errno == ENOENT);
-}
-
-static bool remove_children(const char *folder)
-{
-    DIR *entries = opendir(folder);
-    bool ok = true;
-    struct dirent *entry;
-    if (!entries)
-        return errno == ENOENT;
-    while ((entry = readdir(entries))) {
-        char path[PATH_MAX];
-        if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        ok = remove_folder(path) && ok;
-    }
-    closedir(entries);
-    if (!ok)
-        errno = EBUSY;
-    return ok;
+    return (errno == EBUSY || errno == ENOTEMPTY) && remove_tree(folder);
 }
 
 bool cgroups_try_remove(const struct cgroups *g)

@@ -1,5 +1,4 @@
 /* The processes in a container's control groups: listed, signalled, frozen. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "container/cgroup.h"
+#include "container/cgroup_tree.h"
 
 struct pid_list {
     pid_t *pids;
@@ -30,27 +30,34 @@ static bool add_pid(struct pid_list *list, pid_t pid)
     return true;
 }
 
-static bool list_folder(struct pid_list *list, const char *folder)
+static bool list_folder(struct pid_list *list, int folder)
 {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/cgroup.procs", folder);
-    FILE *file = fopen(path, "re");
-    int pid;
+    int fd = openat(folder, "cgroup.procs", O_RDONLY | O_CLOEXEC), pid;
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
     bool ok = true;
     while (file && ok && fscanf(file, "%d", &pid) == 1)
         ok = pid <= 0 || add_pid(list, pid);
     if (file)
         fclose(file);
-    DIR *entries = opendir(folder);
-    struct dirent *entry;
-    while (entries && ok && (entry = readdir(entries))) {
-        if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        ok = list_folder(list, path);
+    else if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static bool list_tree(struct pid_list *list, const char *folder)
+{
+    struct cgroup_tree tree;
+    bool ok = true;
+    if (!cgroup_tree_read(&tree, folder))
+        return errno != ENOMEM;
+    for (size_t i = 0; i < tree.count && ok; i++) {
+        int fd = cgroup_tree_open(&tree, i);
+        if (fd < 0)
+            continue; /* it has gone meanwhile */
+        ok = list_folder(list, fd);
+        close(fd);
     }
-    if (entries)
-        closedir(entries);
+    cgroup_tree_free(&tree);
     return ok;
 }
 
@@ -69,7 +76,7 @@ bool cgroups_pids(const struct cgroups *g, pid_t **pids, size_t *count, struct e
 {
     struct pid_list list = {0};
     const struct cgroup_hierarchy *h = best(g);
-    if (h && !list_folder(&list, h->folder)) {
+    if (h && !list_tree(&list, h->folder)) {
         free(list.pids);
         return error_set(err, "cgroups: no memory; free some");
     }

@@ -85,6 +85,8 @@ static bool copy_tree(int from, int to, unsigned depth)
     if (!folder) {
         if (fd >= 0)
             close(fd);
+        if (depth > MAX_DEPTH)
+            errno = ELOOP;
         return false;
     }
     bool ok = true;

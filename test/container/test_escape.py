@@ -7,6 +7,7 @@ import subprocess
 import threading
 
 from harness.bundle import Bundle
+from harness.case import Skip
 
 
 def outside(t):
@@ -247,3 +248,27 @@ def test_who_joins_can_not_be_looked_into(t):
     assert "busybox" in seen, "it never looked"
     assert "doppel-oci" not in seen and "memfd" not in seen, seen
     assert str(t.tmp) not in seen and "cgroup" not in seen, seen
+
+
+def test_cgroups_nested_without_end(t):
+    """Groups in groups that the container makes, deeper than any path is long, are removed again."""
+    b = Bundle(t)
+    b.config["mounts"] = [dict(m, options=[o for o in m["options"] if o != "ro"])
+                          if m.get("type") == "cgroup" else m for m in b.config["mounts"]]
+    done = b.sh("cd /sys/fs/cgroup/unified || cd /sys/fs/cgroup; n=0; "
+                "while [ $n -lt 300 ] && mkdir aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; do "
+                "cd -P aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa || break; n=$((n + 1)); done; "
+                "sh -c 'echo $$ > cgroup.procs; exec sleep 1000' & echo $n").run()
+    if done.stdout.strip() != "300":
+        raise Skip("no cgroups can be nested here: " + done.stderr[-200:])
+    b.expect_nothing_left()
+
+
+def test_copying_up_stops_at_some_depth(t):
+    b = Bundle(t)
+    deep = b.rootfs / "mnt"
+    for _ in range(100):
+        deep = deep / "d"
+        deep.mkdir()
+    b.mount("/mnt", type="tmpfs", source="tmpfs", options=["tmpcopyup"])
+    b.refused("mounts[", "/mnt can't be copied up", "symbolic links")
