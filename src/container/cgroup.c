@@ -309,15 +309,14 @@ static bool make_folder(const struct cgroup_hierarchy *h)
     return true;
 }
 
-bool cgroups_make(struct cgroups *g, bool required, struct error *err)
+bool cgroups_make(struct cgroups *g, bool may_fail, struct error *err)
 {
     for (size_t i = 0; i < g->count; i++) {
         struct cgroup_hierarchy *h = &g->list[i];
         if (make_folder(h))
             continue;
         bool refused = errno == EACCES || errno == EPERM || errno == EROFS;
-        /* Not ours to write: do without, as a rootless container must. */
-        if (!refused || (required && geteuid() == 0))
+        if (!refused || !may_fail)
             return error_errno(err, "cgroup %s: can't be made", h->folder);
         free(h->folder);
         h->folder = NULL;

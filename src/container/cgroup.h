@@ -35,9 +35,8 @@ void cgroups_free(struct cgroups *g);
  * from our own; NULL: the id), or with systemd "slice:prefix:name". */
 bool cgroups_choose(struct cgroups *g, const char *path, const char *id, bool systemd,
                     struct error *err);
-/* Makes the folders. Where they can't be made and nothing asks for them (required is false) they
- * are left out. */
-bool cgroups_make(struct cgroups *g, bool required, struct error *err);
+/* Makes the folders. Where we have no right to, may_fail says that they are left out. */
+bool cgroups_make(struct cgroups *g, bool may_fail, struct error *err);
 /* The folders' descriptors for the container's first process: of version 2, for clone3() (-1:
  * none); and of version 1's task lists, to which it adds itself with cgroups_enter(). */
 struct cgroup_doors {

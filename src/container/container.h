@@ -22,7 +22,7 @@ struct container_options {
     bool systemd_cgroup;
     bool detach;  /* run, exec: do not wait */
     bool keep;    /* run: do not delete at the end */
-    int rootless; /* 1 yes, 0 no, -1 find out */
+    int rootless; /* 1 yes, 0 no, -1: unless we are the host's root */
 };
 
 /* What exec changes of the process that the configuration has, unless process names another. */

@@ -33,6 +33,11 @@ const char *container_default_root(char *buffer, size_t size)
     return buffer;
 }
 
+bool container_is_rootless(const struct container_options *o)
+{
+    return o->rootless < 0 ? !idmap_is_initial() : o->rootless != 0;
+}
+
 bool container_write_pid(const char *path, pid_t pid, struct error *err)
 {
     char temporary[PATH_MAX], text[16];
@@ -310,7 +315,7 @@ bool container_update(const char *id, const struct container_options *o, json_t 
     if (ok && state_status(&s) == CONTAINER_STOPPED)
         ok = error_set(err, "container %s: is stopped; only a running one can be updated", id);
     ok = ok && cgroup_plan_read(&at, cgroups_are_v2(&s.cgroups), &arena, &plan, err) &&
-         cgroup_plan_apply(&plan, &s.cgroups, !idmap_is_initial(), err);
+         cgroup_plan_apply(&plan, &s.cgroups, container_is_rootless(o), err);
     arena_free(&arena);
     state_free(&s);
     return ok;

@@ -35,7 +35,8 @@ struct making {
     int console; /* the socket for the terminal; -1: none */
     int master;  /* the terminal itself, when we keep it; -1 */
     bool waits;  /* for `start` */
-    bool alone;  /* run: nothing is to be done between its start and its end, so we sleep through */
+    bool rootless;
+    bool alone; /* run: nothing is to be done between its start and its end, so we sleep through */
     pid_t pid;
 };
 
@@ -181,7 +182,7 @@ static bool prepare(struct making *m, const char *id, struct error *err)
         !cgroups_choose(&m->state.cgroups, c->cgroups_path, id, m->options->systemd_cgroup, err))
         return false;
     return state_save(&m->state, err) && keep_config(m, err) &&
-           cgroups_make(&m->state.cgroups, needs_cgroups(m), err) &&
+           cgroups_make(&m->state.cgroups, m->rootless || !needs_cgroups(m), err) &&
            cgroups_open(&m->state.cgroups, &m->init.doors, err) &&
            (!m->waits || listen_for_start(m, err));
 }
@@ -210,8 +211,19 @@ static bool clone_error(struct error *err)
     return error_errno(err, "namespaces: can't be made");
 }
 
+static pid_t clone_into_cgroups(const struct making *m, uint64_t flags)
+{
+    pid_t pid = process_clone(flags, m->init.doors.unified, NULL);
+    /* Not everyone who may make the folder may also enter it from here. */
+    if (pid < 0 && m->init.doors.unified >= 0 && (errno == EACCES || errno == EPERM) &&
+        !needs_cgroups(m))
+        pid = process_clone(flags, -1, NULL);
+    return pid;
+}
+
 /* Where the user namespace is someone's, the others are to be its, and joining it takes a process
- * of its own: that makes the container's process as its sibling, and tells its number. */
+ * of its own; and who lets his children into a pid namespace may not be allowed to take that back.
+ * That process makes the container's as its sibling, and tells its number. */
 static _Noreturn void between(struct making *m, uint64_t flags)
 {
     struct error err = {0};
@@ -221,7 +233,7 @@ static _Noreturn void between(struct making *m, uint64_t flags)
         if (pid_namespace >= 0 && setns(pid_namespace, CLONE_NEWPID) < 0)
             error_errno(&err, "pid namespace: can't be joined");
         else
-            pid = process_clone(flags | CLONE_PARENT, m->init.doors.unified, NULL);
+            pid = clone_into_cgroups(m, flags | CLONE_PARENT);
     }
     if (pid == 0)
         init_main(&m->init);
@@ -247,34 +259,17 @@ static bool start_between(struct making *m, uint64_t flags, struct error *err)
     process_wait(pid);
     if (message.kind != SYNC_PID)
         return error_set(err, "%s",
-                         message.kind == SYNC_ERROR ? message.text
-                                                    : "user namespace: can't be joined");
+                         message.kind == SYNC_ERROR ? message.text : "namespaces: can't be joined");
     m->pid = (pid_t)message.number;
     return true;
 }
 
-/* To join a pid namespace means to have one's children there: for this one child only. */
 static bool start_directly(struct making *m, uint64_t flags, struct error *err)
 {
-    int joined = first_pid_namespace(m), own = -1;
-    if (joined >= 0) {
-        own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
-        if (own < 0 || setns(joined, CLONE_NEWPID) < 0)
-            return error_errno(err, "pid namespace: can't be joined");
-    }
-    m->pid = process_clone(flags, m->init.doors.unified, NULL);
-    /* Not everyone who may make the folder may also enter it from here. */
-    if (m->pid < 0 && m->init.doors.unified >= 0 && (errno == EACCES || errno == EPERM) &&
-        !needs_cgroups(m))
-        m->pid = process_clone(flags, -1, NULL);
+    m->pid = clone_into_cgroups(m, flags);
     if (m->pid == 0)
         init_main(&m->init);
     bool ok = m->pid > 0 || clone_error(err);
-    if (own >= 0) {
-        if (setns(own, CLONE_NEWPID) < 0 && ok)
-            ok = error_errno(err, "pid namespace: can't be left");
-        close(own);
-    }
     close(m->init.sync);
     return ok;
 }
@@ -316,7 +311,8 @@ static bool start_process(struct making *m, struct error *err)
     m->init.early = !needs_us(m);
     m->alone = m->init.early && !m->options->detach && !m->config.process.terminal &&
                !m->config.hooks[HOOK_POSTSTART].count;
-    bool ok = user && user->path ? start_between(m, flags, err) : start_directly(m, flags, err);
+    bool joins = (user && user->path) || first_pid_namespace(m) >= 0;
+    bool ok = joins ? start_between(m, flags, err) : start_directly(m, flags, err);
     m->init.sync = -1;
     if (!ok)
         return false;
@@ -393,8 +389,8 @@ static bool go_early(const struct making *m)
 static bool set_up(struct making *m, struct error *err)
 {
     return start_process(m, err) && record(m, err) &&
-           cgroup_plan_apply(&m->resources, &m->state.cgroups, !idmap_is_initial(), err) &&
-           go_early(m) && (m->alone || accompany(m, err));
+           cgroup_plan_apply(&m->resources, &m->state.cgroups, m->rootless, err) && go_early(m) &&
+           (m->alone || accompany(m, err));
 }
 
 /* After GO the process says nothing more, unless it fails. */
@@ -432,6 +428,7 @@ static void begin(struct making *m, const struct container_options *o, bool wait
     memset(m, 0, sizeof *m);
     m->options = o;
     m->waits = waits;
+    m->rootless = container_is_rootless(o);
     m->sync = m->console = m->master = -1;
     m->init.sync = m->init.start = m->init.agent = m->init.bundle = -1;
     m->init.doors.unified = -1;

@@ -134,10 +134,15 @@ static bool set_groups(const struct process_config *p, struct error *err)
         return true;
     if (errno != EPERM)
         return error_errno(err, "process.user.additionalGids: can't be set");
-    /* In a user namespace of one user's own making groups are as they are. */
-    return p->group_count == 0 ||
-           error_set(err, "process.user.additionalGids: setgroups() is denied in this user "
-                          "namespace; map the groups with newgidmap, or leave them out");
+    /* In a user namespace of one user's own making groups are as they are, which is no loss where
+     * none is asked for beyond the one that is to be had anyway. */
+    for (size_t i = 0; i < p->group_count; i++)
+        if (p->groups[i] != p->gid)
+            return error_set(err,
+                             "process.user.additionalGids[%zu]: setgroups() is denied in this "
+                             "user namespace; map the groups with newgidmap, or leave %u out",
+                             i, (unsigned)p->groups[i]);
+    return true;
 }
 
 bool identity_become(const struct process_config *p, struct error *err)

@@ -46,7 +46,8 @@ static void print_help(void)
          "  --log FILE           errors go there too\n"
          "  --log-format FORMAT  text or json\n"
          "  --systemd-cgroup     linux.cgroupsPath has the form slice:prefix:name\n"
-         "  --rootless VALUE     true, false or auto\n"
+         "  --rootless VALUE     true: do without cgroups and device rules where they are not\n"
+         "                       allowed; false: fail then; auto: true but for the host's root\n"
          "  --debug, --version, --help");
 }
 

@@ -240,8 +240,8 @@ def test_an_old_root_is_out_of_reach(t):
     assert set(out.split()[-7:]) & {"mnt", "tmp"}
 
 
-def test_rootless(t):
-    """An ordinary user maps himself to root, without any help."""
+def rootless_bundle(t):
+    """For an ordinary user who maps himself to root, without any help."""
     if os.path.exists("/proc/sys/user/max_user_namespaces") and \
             pathlib.Path("/proc/sys/user/max_user_namespaces").read_text().strip() == "0":
         raise Skip("user namespaces are not allowed here")
@@ -250,18 +250,46 @@ def test_rootless(t):
     b.own_users(outside=12345, size=1)
     b.config["mounts"] = [m for m in b.config["mounts"] if not m["destination"].startswith("/sys")
                           and m["destination"] != "/dev/pts"]
-    b.linux.pop("resources")
     b.process.pop("capabilities")
     b.process["rlimits"] = []
-    b.write()
-    state = t.tmp / "rootless"
-    state.mkdir()
+    b.state = t.tmp / "rootless"
+    b.state.mkdir()
     os.chmod(t.tmp, 0o755)
-    for path in (state, b.rootfs, *b.rootfs.iterdir()):
+    for path in (b.state, b.rootfs, *b.rootfs.iterdir()):
         os.chown(path, 12345, 12345)
-    b.state = state
+    return b
+
+
+def as_user(b, *options):
+    b.write()
     os.chmod(b.path / "config.json", 0o644)
-    done = b.command("run", "--bundle", b.path, b.id, user=12345, group=12345, extra_groups=[])
+    return b.command(*options, "run", "--bundle", b.path, b.id, user=12345, group=12345,
+                     extra_groups=[])
+
+
+def test_rootless(t):
+    b = rootless_bundle(t)
+    b.linux.pop("resources")
+    done = as_user(b)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[:3] == ["0", "0", "12345"] and "doppel" in done.stdout, done
-    assert not list(state.iterdir())
+    assert not list(b.state.iterdir())
+
+
+def test_rootless_does_without_device_rules(t):
+    b = rootless_bundle(t)
+    assert b.linux["resources"]["devices"], "nothing to do without"
+    for choice in ("auto", "true"):
+        done = as_user(b, "--rootless", choice)
+        assert done.returncode == 0, done.stderr
+    done = as_user(b, "--rootless", "false")
+    assert done.returncode == 1 and "cgroup" in done.stderr, done
+    assert not list(b.state.iterdir())
+
+
+def test_rootless_limits_are_not_forgotten(t):
+    b = rootless_bundle(t)
+    b.linux["resources"]["pids"] = dict(limit=20)
+    done = as_user(b)
+    assert done.returncode == 1 and "linux.resources.pids" in done.stderr, done
+    assert "administrator" in done.stderr and not list(b.state.iterdir()), done
