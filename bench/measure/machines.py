@@ -1,4 +1,5 @@
 """The monitors that are compared, and the guests that they run."""
+import os
 import shutil
 import struct
 import subprocess
@@ -13,18 +14,19 @@ DEBUG_EXIT_STATUS = DEBUG_EXIT_VALUE << 1 | 1
 class Doppel:
     name = "Doppel"
 
-    def __init__(self, program, options):
+    def __init__(self, program, options, memory_mib=MEMORY_MIB):
         self.program = str(program)
         self.options = options
+        self.memory_mib = memory_mib
         self.version = first_line([self.program, "--version"])
 
     def linux(self, kernel, initrd, append="", *more):
-        return [self.program, "run", "--memory", f"{MEMORY_MIB}M", "--no-reboot",
+        return [self.program, "run", "--memory", f"{self.memory_mib}M", "--no-reboot",
                 "--kernel", str(kernel), "--initrd", str(initrd),
                 "--append", f"{APPEND} {append}".strip(), *self.options, *more]
 
     def multiboot(self, kernel):
-        return [self.program, "run", "--memory", f"{MEMORY_MIB}M", "--debug-exit", "--no-reboot",
+        return [self.program, "run", "--memory", f"{self.memory_mib}M", "--debug-exit", "--no-reboot",
                 "--kernel", str(kernel), *self.options]
 
     @staticmethod
@@ -36,18 +38,19 @@ class Qemu:
     name = "QEMU"
     program = "qemu-system-x86_64"
 
-    def __init__(self):
+    def __init__(self, memory_mib=MEMORY_MIB):
+        self.memory_mib = memory_mib
         self.version = first_line([self.program, "--version"])
 
     @classmethod
-    def find(cls):
-        return cls() if shutil.which(cls.program) else None
+    def find(cls, *arguments):
+        return cls(*arguments) if shutil.which(cls.program) else None
 
     def _machine(self):
         # Guest memory as a shared mapping, as Doppel's is, so that the rest can be told from it.
         return [self.program, "-M", "q35,memory-backend=ram", "-object",
-                f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on",
-                "-accel", "tcg", "-cpu", "max", "-m", str(MEMORY_MIB),
+                f"memory-backend-memfd,id=ram,size={self.memory_mib}M,share=on",
+                "-accel", "tcg", "-cpu", "max", "-m", str(self.memory_mib),
                 "-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot"]
 
     def linux(self, kernel, initrd, append="", *more):
@@ -61,6 +64,33 @@ class Qemu:
     @staticmethod
     def processors(n):
         return ["-smp", str(n)]
+
+
+class Uml:
+    """User-mode Linux brings its own kernel."""
+    name = "UML"
+
+    def __init__(self, program, memory_mib=MEMORY_MIB):
+        self.program = str(program)
+        self.memory_mib = memory_mib
+        self.version = "User-mode Linux " + first_line([self.program, "--version"])
+
+    def linux(self, kernel, initrd, append="", *more):
+        del kernel
+        return [self.program, f"mem={self.memory_mib}M", f"initrd={initrd}", "con=null",
+                "con0=null,fd:1", *append.split(), *more]
+
+
+class Native:
+    """The same files in a chroot, on one processor: what guests are held against. Needs to be root."""
+    name = "native"
+
+    def __init__(self, root):
+        self.root = str(root)
+
+    def runner(self, arguments, processors=1):
+        return ["taskset", "-c", ",".join(map(str, sorted(os.sched_getaffinity(0))[:processors])),
+                "unshare", "-m", "chroot", self.root, "/bench/bin/runner", *arguments]
 
 
 def first_line(command):
