@@ -15,7 +15,8 @@ struct command {
     int (*run)(int argc, char **argv, struct error *err);
 };
 
-extern const struct command command_container, command_run, command_engines, command_help;
+extern const struct command command_container, command_run, command_verify, command_engines,
+    command_help;
 
 /* The command of that index, or NULL behind the last; and of that name, or NULL. */
 const struct command *command_at(unsigned index);

@@ -14,6 +14,7 @@
 
 static const struct command *const commands[] = {
     &command_run,
+    &command_verify,
 #if DOPPEL_HAVE_CONTAINERS
     &command_container,
 #endif

@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/console.h"
 #include "cli/keys.h"
+#include "cli/option.h"
 #include "cli/signals.h"
 #include "cli/stats.h"
 #include "cli/terminal.h"
@@ -53,27 +54,15 @@ static bool takes_value(const char *name)
     return o ? o->value != NULL : strcmp(name, "console") == 0;
 }
 
-/* One option, at argv[*i]: --name, --name VALUE or --name=VALUE. */
 static bool parse_option(struct run *r, int argc, char **argv, int *i, struct error *err)
 {
-    char name[32];
-    const char *text = argv[*i];
-    if (strcmp(text, "-h") == 0)
-        text = "--help";
-    if (strncmp(text, "--", 2) != 0 || !text[2])
-        return error_usage(err, "%s: not an option; see `doppel help run`", text);
-    size_t n = strcspn(text + 2, "=");
-    if (n >= sizeof name)
-        return error_usage(err, "%.40s: there is no such option; see `doppel help run`", text);
-    memcpy(name, text + 2, n);
-    name[n] = 0;
-    const char *value = text[2 + n] ? text + 3 + n : NULL;
-    if (!value && takes_value(name) && *i + 1 < argc)
-        value = argv[++*i];
+    struct option o;
+    if (!option_take(&o, argc, argv, i, takes_value, "run", err))
+        return false;
     bool ok;
-    if (own_option(r, name, value, &ok, err))
+    if (own_option(r, o.name, o.value, &ok, err))
         return ok;
-    return config_set(&r->config, name, value, err);
+    return config_set(&r->config, o.name, o.value, err);
 }
 
 static bool parse(struct run *r, int argc, char **argv, struct error *err)

@@ -48,6 +48,10 @@ struct engine {
 
     bool (*vm_create)(struct engine_vm **vm, struct memory *memory, const struct x86_model *model,
                       unsigned vcpus, struct error *err);
+    /* Called instead of vm_create() where it is not NULL: an engine that is made of others finds
+     * them round itself. */
+    bool (*vm_compose)(struct engine_vm **vm, const struct engine *self, struct memory *memory,
+                       const struct x86_model *model, unsigned vcpus, struct error *err);
     void (*vm_destroy)(struct engine_vm *vm);
 
     bool (*vcpu_create)(struct engine_vcpu **vcpu, struct engine_vm *vm, unsigned index,
@@ -55,7 +59,8 @@ struct engine {
     void (*vcpu_destroy)(struct engine_vcpu *vcpu);
 
     /* Runs until an exit. insns_limit: the count of this vCPU's instructions not to exceed, or
-     * UINT64_MAX. */
+     * UINT64_MAX. At the limit the last instruction is done, traps of its own delivered, and
+     * nothing of the next one is, not even a fault. */
     enum engine_exit (*run)(struct engine_vcpu *vcpu, uint64_t insns_limit);
 
     /* From any thread. interrupt: whether the machine has an interrupt to offer (a level: lowering

@@ -27,13 +27,10 @@ static bool load(struct machine *m, void *ctx, struct x86_state *bsp, struct err
     return boot_load(machine_memory(m), &options, bsp, err);
 }
 
-bool guest_create(struct guest *g, const struct config *config, struct console *console,
-                  struct error *err)
+bool guest_create_on(struct guest *g, const struct config *config, const struct engine *engine,
+                     struct console *console, struct error *err)
 {
     *g = (struct guest){.config = config};
-    const struct engine *engine = engine_pick(config->engine ? config->engine : "auto", err);
-    if (!engine)
-        return false;
     /* A run under the virtual clock is the same each time: no seed from the host then. */
     g->has_seed = !config->virtual_clock &&
                   getrandom(g->seed, sizeof g->seed, GRND_NONBLOCK) == sizeof g->seed;
@@ -51,6 +48,14 @@ bool guest_create(struct guest *g, const struct config *config, struct console *
         .load_ctx = g,
     };
     return machine_create(&g->machine, &machine, err);
+}
+
+bool guest_create(struct guest *g, const struct config *config, struct console *console,
+                  struct error *err)
+{
+    *g = (struct guest){.config = config};
+    const struct engine *engine = engine_pick(config->engine ? config->engine : "auto", err);
+    return engine && guest_create_on(g, config, engine, console, err);
 }
 
 void guest_destroy(struct guest *g)

@@ -18,6 +18,9 @@ struct guest {
  * guest_destroy(). console: the caller's, or NULL. */
 bool guest_create(struct guest *g, const struct config *config, struct console *console,
                   struct error *err);
+/* The same on an engine that the configuration has no name for. */
+bool guest_create_on(struct guest *g, const struct config *config, const struct engine *engine,
+                     struct console *console, struct error *err);
 void guest_destroy(struct guest *g);
 
 #endif

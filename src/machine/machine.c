@@ -131,6 +131,13 @@ static bool take_config(struct machine *m, const struct machine_config *config, 
     return true;
 }
 
+static bool make_engine(struct machine *m, struct error *err)
+{
+    const struct engine *e = m->config.engine;
+    return e->vm_compose ? e->vm_compose(&m->vm, e, &m->memory, m->model, m->config.cpus, err)
+                         : e->vm_create(&m->vm, &m->memory, m->model, m->config.cpus, err);
+}
+
 static bool make(struct machine *m, const struct machine_config *config, struct error *err)
 {
     if (!take_config(m, config, err))
@@ -148,8 +155,7 @@ static bool make(struct machine *m, const struct machine_config *config, struct 
         .transmit = serial_transmit,
         .receive_ready = serial_ready,
     };
-    if (!pc_init(&m->pc, &m->clock, &host, config->debug_exit, err) ||
-        !config->engine->vm_create(&m->vm, &m->memory, m->model, config->cpus, err))
+    if (!pc_init(&m->pc, &m->clock, &host, config->debug_exit, err) || !make_engine(m, err))
         return false;
     for (unsigned i = 0; i < config->cpus; i++, m->cpus++)
         if (!vcpu_create(&m->vcpu[i], m, i, err))

@@ -1,0 +1,68 @@
+/*
+ * Comparing two states, field by field as the saved form describes them.
+ */
+#include "engine/lockstep/internal.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "x86/state_archive.h"
+
+/* Nothing is ignored without a reason. */
+static const struct lockstep_mask masks[] = {
+    /* The table ends here; see lockstep_mask_at(). */
+    {NULL, 0, NULL},
+};
+
+const struct lockstep_mask *lockstep_mask_at(unsigned index)
+{
+    return index < ARRAY_LEN(masks) && masks[index].field ? &masks[index] : NULL;
+}
+
+static uint64_t ignored(const struct archive_field *f)
+{
+    const struct lockstep_mask *m;
+    for (unsigned i = 0; (m = lockstep_mask_at(i)); i++)
+        if (strcmp(m->field, f->name) == 0)
+            return m->ignored;
+    return 0;
+}
+
+static bool same_value(const struct archive_field *f, const uint8_t *a, const uint8_t *b)
+{
+    if (memcmp(a, b, f->size) == 0)
+        return true;
+    uint64_t va = 0, vb = 0;
+    if (f->size > sizeof va)
+        return false;
+    memcpy(&va, a, f->size);
+    memcpy(&vb, b, f->size);
+    return ((va ^ vb) & ~ignored(f)) == 0;
+}
+
+unsigned lockstep_compare(const struct x86_state *a, const struct x86_state *b,
+                          void (*each)(void *ctx, const struct archive_field *f, unsigned index,
+                                       const void *a, const void *b),
+                          void *ctx)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < x86_state_archive.field_count; i++) {
+        const struct archive_field *f = &x86_state_archive.fields[i];
+        for (unsigned k = 0; k < f->count; k++) {
+            const uint8_t *va = (const uint8_t *)a + f->offset + (size_t)k * f->size;
+            const uint8_t *vb = (const uint8_t *)b + f->offset + (size_t)k * f->size;
+            if (same_value(f, va, vb))
+                continue;
+            count++;
+            if (each)
+                each(ctx, f, k, va, vb);
+        }
+    }
+    return count;
+}
+
+/* What lies between fields is the same too in most cases, which makes for one comparison. */
+bool states_equal(const struct x86_state *a, const struct x86_state *b)
+{
+    return memcmp(a, b, sizeof *a) == 0 || lockstep_compare(a, b, NULL, NULL) == 0;
+}
