@@ -4,9 +4,9 @@
 // A workload is a shell script in /bench/workloads that defines run() and check(). run() is timed,
 // from before the fork of its shell until it was waited for; check() prints what must be the
 // contents of /bench/expected/NAME. Lines on the console, for people and programs alike:
-//     begin NAME                      its first run starts
-//     done NAME NANOSECONDS           one run, whose result was right
-//     failed NAME: REASON
+//     begin NAME                      a run starts
+//     done NAME NANOSECONDS USED      that run; USED: processor time of all its processes
+//     failed NAME: REASON             of a run that did not end well, or came to a wrong result
 //     figure NAME VALUE UNIT          handed through from what run() prints
 //     workloads end FAILURES
 // Options: --runs N, --scale N ($SCALE in the scripts), --shell; then names, or none for all; "--"
@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -31,10 +32,11 @@
 #define OUTPUT    "/tmp/output"
 #define WORK      "/tmp/work"
 
-enum { NAMES_MAX = 64, OUTPUT_MAX = 4096 };
+enum { NAMES_MAX = 64, OUTPUT_MAX = 4096, PAUSE_US = 30000 };
 
 struct options {
     int runs;
+    double budget;
     const char *scale;
     bool shell;
     int count;
@@ -46,6 +48,15 @@ static long long now_ns(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+// Processor time of all processes that were waited for.
+static long long used_ns(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_CHILDREN, &u);
+    return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000ll +
+           (u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000ll;
 }
 
 // Runs a line of shell with its output in a file. What wait() says of it, or -1.
@@ -96,18 +107,25 @@ static void print_figures(char *text)
             puts(line);
 }
 
-static bool run_once(const char *name)
+// Whether the result was right; adds the time to *total.
+static bool run_once(const char *name, double *total)
 {
     char line[256], path[256], text[OUTPUT_MAX], expected[OUTPUT_MAX];
     if (run_shell("rm -rf " WORK "/*") != 0)
         return fail(name, "its folder could not be emptied", "");
     snprintf(line, sizeof line, ". " WORKLOADS "/%s; run", name);
-    long long start = now_ns();
+    printf("begin %s\n", name);
+    usleep(PAUSE_US);
+    long long used = used_ns(), start = now_ns();
     int status = run_shell(line);
     long long took = now_ns() - start;
+    used = used_ns() - used;
+    *total += (double)took / 1e9;
     read_text(OUTPUT, text);
     if (status != 0)
         return fail(name, "run() did not end well", text);
+    printf("done %s %lld %lld\n", name, took, used);
+    usleep(PAUSE_US);
     print_figures(text);
     snprintf(line, sizeof line, ". " WORKLOADS "/%s; check", name);
     status = run_shell(line);
@@ -118,7 +136,6 @@ static bool run_once(const char *name)
         return fail(name, "check() did not end well", text);
     if (strcmp(text, expected) != 0)
         return fail(name, "a wrong result", text);
-    printf("done %s %lld\n", name, took);
     return true;
 }
 
@@ -127,10 +144,10 @@ static int run_all(const struct options *options)
 {
     int failures = 0;
     for (int i = 0; i < options->count; i++) {
-        printf("begin %s\n", options->names[i]);
         bool right = true;
-        for (int run = 0; run < options->runs && right; run++)
-            right = run_once(options->names[i]);
+        double took = 0;
+        for (int run = 0; run < options->runs && right && took <= options->budget; run++)
+            right = run_once(options->names[i], &took);
         failures += !right;
     }
     return failures;
@@ -155,10 +172,12 @@ static void find_all(struct options *options)
 
 static struct options parse(char **argv)
 {
-    struct options options = {.runs = 1, .scale = "10"};
+    struct options options = {.runs = 1, .budget = 1e9, .scale = "10"};
     for (argv++; *argv && strcmp(*argv, "--") != 0; argv++) {
         if (strcmp(*argv, "--runs") == 0 && argv[1])
             options.runs = atoi(*++argv);
+        else if (strcmp(*argv, "--budget") == 0 && argv[1])
+            options.budget = atof(*++argv);
         else if (strcmp(*argv, "--scale") == 0 && argv[1])
             options.scale = *++argv;
         else if (strcmp(*argv, "--shell") == 0)

@@ -25,6 +25,14 @@ class Doppel:
                 "--kernel", str(kernel), "--initrd", str(initrd),
                 "--append", f"{APPEND} {append}".strip(), *self.options, *more]
 
+    def own_choice(self):
+        """The engine that it picks by itself."""
+        for line in subprocess.run([self.program, "engines"], capture_output=True, text=True,
+                                   check=True).stdout.splitlines():
+            if "auto picks it" in line:
+                return line.split()[0]
+        return "auto"
+
     def multiboot(self, kernel):
         return [self.program, "run", "--memory", f"{self.memory_mib}M", "--debug-exit", "--no-reboot",
                 "--kernel", str(kernel), *self.options]
@@ -88,9 +96,14 @@ class Native:
     def __init__(self, root):
         self.root = str(root)
 
-    def runner(self, arguments, processors=1):
-        return ["taskset", "-c", ",".join(map(str, sorted(os.sched_getaffinity(0))[:processors])),
-                "unshare", "-m", "chroot", self.root, "/bench/bin/runner", *arguments]
+    def runner(self, arguments, options=()):
+        return [*(options or self.processors(1)), "unshare", "-m", "chroot", self.root,
+                "/bench/bin/runner", *arguments]
+
+    @staticmethod
+    def processors(n):
+        some = sorted(os.sched_getaffinity(0), reverse=True)[:n]
+        return ["taskset", "-c", ",".join(map(str, some))]
 
 
 def first_line(command):

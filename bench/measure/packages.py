@@ -3,6 +3,7 @@ package a path is, and what else a program needs to run."""
 import os
 import pathlib
 import subprocess
+import sys
 
 # Folders at the root that have been links into /usr since Debian 12; packages still use both names.
 MERGED = ("bin", "sbin", "lib", "lib64")
@@ -19,7 +20,7 @@ class Packages:
     def __init__(self, source, folder, names):
         self.files = {}
         subprocess.run([str(source / "tools/fetch"), str(folder), *names], check=True,
-                       stdout=subprocess.DEVNULL)
+                       stdout=sys.stderr)
         for name in names:
             self._add(folder / name)
 

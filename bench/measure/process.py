@@ -29,6 +29,28 @@ def processor_time(clock):
         return math.nan
 
 
+def tree_time(root):
+    """Processor time of a process and all its descendants, those it waited for too, in steps of a
+    clock tick: of programs that are more than one process."""
+    children, used = {}, {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as f:
+                # Behind the program's name, which may hold anything: state, parent, ..., utime,
+                # stime, and the same of waited-for children (proc(5), fields 14 to 17).
+                fields = f.read().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(name))
+        used[int(name)] = sum(map(int, fields[11:15]))
+    total, todo = 0, [root]
+    while todo:
+        pid = todo.pop()
+        total += used.get(pid, 0)
+        todo += children.get(pid, [])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
 class Mark:
     """A moment of a run: seconds since its start, and seconds that processors spent on it."""
 
@@ -41,14 +63,15 @@ class Mark:
 class MemorySampler(threading.Thread):
     """The peak of what a process holds resident itself, in KiB."""
 
-    def __init__(self, pid):
+    def __init__(self, pid, period):
         super().__init__(daemon=True)
+        self.period = period
         self.path = f"/proc/{pid}/status"
         self.peak = {"total": 0}
         self.done = threading.Event()
 
     def run(self):
-        while not self.done.wait(MEMORY_PERIOD):
+        while not self.done.wait(self.period):
             try:
                 with open(self.path, encoding="ascii", errors="replace") as status:
                     fields = dict(line.split(":", 1) for line in status)
@@ -64,15 +87,19 @@ class MemorySampler(threading.Thread):
 class Run:
     """A finished run: its end, marks at lines of its output, the rest of what was asked for."""
 
-    def __init__(self, command, marks=(), sample_memory=False, statuses=(0,)):
+    def __init__(self, command, marks=(), sample_memory=False, statuses=(0,), tree=False,
+                 memory_period=MEMORY_PERIOD, patience=PATIENCE, on_mark=None):
+        """tree: marks count the processor time of all the program's processes. on_mark is called
+        with the text of each mark."""
+        self.tree, self.on_mark = tree, on_mark
         self.marks = []
         self.memory = None
         start = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, text=True, errors="replace")
-        watchdog = threading.Timer(PATIENCE, process.kill)
+        watchdog = threading.Timer(patience, process.kill)
         watchdog.start()
-        sampler = MemorySampler(process.pid) if sample_memory else None
+        sampler = MemorySampler(process.pid, memory_period) if sample_memory else None
         if sampler:
             sampler.start()
         errors = []
@@ -102,8 +129,10 @@ class Run:
                 # Terminals' escape sequences may come before what a guest prints first.
                 at = line.find(text)
                 if at >= 0:
-                    self.marks.append(Mark(line[at:].strip(), time.monotonic() - start,
-                                           processor_time(clock)))
+                    used = tree_time(process.pid) if self.tree else processor_time(clock)
+                    self.marks.append(Mark(line[at:].strip(), time.monotonic() - start, used))
+                    if self.on_mark:
+                        self.on_mark(self.marks[-1].text)
         return tail
 
     def mark(self, text):

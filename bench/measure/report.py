@@ -1,5 +1,6 @@
 """What was measured, as a table for people, and held against the targets."""
-import math
+from measure import programs
+from measure.tables import geometric_mean, table
 
 MIB = 1024
 
@@ -26,22 +27,33 @@ class Target:
 
 TARGETS = {
     "integer": Target(100, 200, at_least=True, unit=" M/s"),
-    "boot": Target(5, 3, unit="x QEMU"),
+    "boot": Target(0.5, unit="x QEMU"),
     "startup": Target(20, unit=" ms"),
-    "memory": Target(32, unit=" MiB"),
+    "memory": Target(96, unit=" MiB"),
+    "programs": Target(8, 12, at_least=True, unit="x"),
+    "computing": Target(1.8, unit="x"),
+    "slowest/QEMU": Target(1, unit="x"),
+    "slowest/UML": Target(1.5, unit="x"),
+    "null-system-call": Target(300, unit=" ns"),
+    "fork-exec-wait": Target(3, unit=" ms"),
+    "two-jobs": Target(1.8, at_least=True, unit="x"),
+    "idle": Target(1, unit=" %"),
 }
-
-
-def geometric_mean(values):
-    values = list(values)
-    return math.exp(sum(map(math.log, values)) / len(values))
+# An engine that emulates has other goals, and none for whole programs.
+EMULATE_TARGETS = {
+    "integer": TARGETS["integer"],
+    "boot": Target(5, 3, unit="x QEMU"),
+    "startup": TARGETS["startup"],
+    "memory": Target(32, unit=" MiB"),
+    "idle": TARGETS["idle"],
+}
 
 
 class Judgement:
     """One line of the last table."""
 
     def __init__(self, what, value, text, target):
-        self.what, self.value, self.text, self.target = what, value, text, TARGETS[target]
+        self.what, self.value, self.text, self.target = what, value, text, target
 
     def as_dict(self):
         return {"what": self.what, "value": self.value, "target": str(self.target),
@@ -55,24 +67,57 @@ def rates(integer, name, clock):
 
 
 def judgements(results):
+    targets = EMULATE_TARGETS if results["engine"] == "emulate" else TARGETS
+    return [Judgement(what, value, text, targets[target])
+            for what, value, text, target in measured(results) if target in targets]
+
+
+def measured(results):
+    """What has a target: its description, value, the value in words, the target's name."""
     found = []
     if "integer" in results:
         mean = geometric_mean(rates(results["integer"], "Doppel", "processor").values())
-        found.append(Judgement("integer code", mean, f"{mean:.0f} M/s", "integer"))
+        found.append(("integer code", mean, f"{mean:.0f} M/s", "integer"))
     boot = results.get("boot", {})
     if "QEMU" in boot:
         for event, what in (("init", "boot to init"), ("end", "boot to power-off")):
             for clock in ("elapsed", "processor"):
                 ratio = paired_ratio(boot["Doppel"][event]["all"], boot["QEMU"][event]["all"],
                                      clock)
-                found.append(Judgement(f"{what}, {clock} time", ratio, f"{ratio:.2f}x QEMU",
+                found.append((f"{what}, {clock} time", ratio, f"{ratio:.2f}x QEMU",
                                        "boot"))
     if "startup" in results:
         ms = results["startup"]["Doppel"]["elapsed"] * 1e3
-        found.append(Judgement("start-up of the monitor", ms, f"{ms:.1f} ms", "startup"))
+        found.append(("start-up of the monitor", ms, f"{ms:.1f} ms", "startup"))
     for n, peak in results.get("memory", {}).get("Doppel", {}).items():
         mib = peak["total"] / MIB
-        found.append(Judgement(f"its own memory, --cpus {n}", mib, f"{mib:.1f} MiB", "memory"))
+        found.append((f"its own memory, --cpus {n}", mib, f"{mib:.1f} MiB", "memory"))
+    if "workloads" in results:
+        found += measured_programs(results["workloads"])
+    return found
+
+
+def measured_programs(workloads):
+    found = []
+    mean = programs.mean_ratio(workloads, "QEMU", "Doppel")
+    if mean:
+        found.append(("programs, geometric mean", mean, f"{mean:.2f}x QEMU's speed", "programs"))
+    mean = programs.mean_ratio(workloads, "Doppel", "native", kinds=("computing",))
+    if mean:
+        found.append(("computing programs", mean, f"{mean:.2f}x native time", "computing"))
+    for peer in ("QEMU", "UML"):
+        all_ratios = programs.ratios(workloads, "Doppel", peer)
+        if all_ratios:
+            name, worst = max(all_ratios.items(), key=lambda r: r[1])
+            found.append((f"the slowest beside {peer}", worst, f"{worst:.2f}x ({name})",
+                          f"slowest/{peer}"))
+    for name, title, unit in programs.FIGURES:
+        if name in workloads["figures"].get("Doppel", {}):
+            value = workloads["figures"]["Doppel"][name]
+            found.append((title, value, f"{value:.3g} {unit}", name))
+    if "Doppel" in workloads["memory"]:
+        mib = workloads["memory"]["Doppel"]["total"] / MIB
+        found.append(("its own memory, the programs", mib, f"{mib:.1f} MiB", "memory"))
     return found
 
 
@@ -83,17 +128,6 @@ def paired_ratio(a, b, clock):
 
 
 # ---- tables ----
-
-def table(rows, head):
-    """Columns as wide as they need; the first to the left, the others to the right."""
-    cells = [head] + rows
-    widths = [max(len(r[i]) for r in cells) for i in range(len(head))]
-    lines = []
-    for row in cells:
-        first, rest = row[0].ljust(widths[0]), [c.rjust(w) for c, w in zip(row[1:], widths[1:])]
-        lines.append("  ".join([first, *rest]).rstrip())
-    return "\n".join([lines[0], "-" * max(map(len, lines))] + lines[1:])
-
 
 def integer_table(integer):
     machines, count = integer["machines"], integer["instructions"]
@@ -157,6 +191,8 @@ def text(results):
                       ("startup", startup_table), ("memory", memory_table)):
         if key in results:
             parts.append(make(results[key]))
+    if "workloads" in results:
+        parts.append(programs.text(results["workloads"]))
     rows = [[j.what, j.text, str(j.target), j.target.verdict(j.value)]
             for j in judgements(results)]
     if rows:

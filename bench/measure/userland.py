@@ -12,7 +12,7 @@ from measure.packages import MERGED, Packages
 BASE = (("dash", "coreutils", "libc6", "libacl1", "libattr1", "libselinux1", "libpcre2-8-0",
          "libgmp10", "libssl3", "busybox-static"),
         ("usr/bin/dash", *(f"usr/bin/{name}" for name in (
-            "cat", "cut", "dd", "rm", "sha256sum", "sort", "true", "uniq", "wc", "busybox"))))
+            "cat", "cut", "dd", "rm", "sha256sum", "sleep", "sort", "true", "uniq", "wc", "busybox"))))
 
 GCC = "usr/lib/gcc/x86_64-linux-gnu/12"
 MULTIARCH = "usr/lib/x86_64-linux-gnu"
