@@ -90,5 +90,7 @@ struct engine {
 };
 
 extern const struct engine engine_emulate;
+/* On x86-64 hosts. */
+extern const struct engine engine_binary;
 
 #endif

@@ -5,11 +5,17 @@
 
 #include "base/bits.h"
 
+#ifdef __x86_64__
+#define BINARY &engine_binary
+#else
+#define BINARY NULL
+#endif
+
 static const struct engine_entry entries[] = {
     {"hardware", "the processor's own virtualization, through KVM", NULL},
-    {"binary", "guest code rewritten where it must be and run as it is elsewhere", NULL},
     {"translate", "dynamic translation from compiled pieces of the processor's semantics", NULL},
     {"emulate", "full emulation of the processor in portable C", &engine_emulate},
+    {"binary", "guest code rewritten where it must be and run as it is elsewhere", BINARY},
 };
 
 const struct engine_entry *engine_entry_at(unsigned index)

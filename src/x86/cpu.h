@@ -127,6 +127,7 @@ struct x86_cpu {
     bool stack32;             /* SS.B (16- and 32-bit code) */
     bool no_x87;              /* CR0.EM or CR0.TS: x87 and MMX raise #NM (#UD for MMX under EM) */
     bool no_sse;              /* CR0.EM, not CR4.OSFXSR or CR0.TS: look closer */
+    bool no_avx;              /* not CR4.OSXSAVE, XCR0 without AVX, or CR0.TS: look closer */
     bool paging;
     bool debug_data; /* DR7 enables a data breakpoint: run one instruction a block, so that its
                         trap comes right behind the access */
@@ -164,6 +165,9 @@ struct x86_cpu {
      * x86_lock_end(). mappings_changed: linear addresses may mean other pages now. */
     void (*code_write)(struct x86_cpu *c, uint64_t gpa, unsigned len);
     void (*mappings_changed)(struct x86_cpu *c);
+    /* Or NULL. The TLB dropped all it knows, or what it knows of lin's page. */
+    void (*tlb_flushed)(struct x86_cpu *c);
+    void (*tlb_flushed_page)(struct x86_cpu *c, uint64_t lin);
 
     /* This vCPU has closed the gate for an access; x86_lock_end() opens it. */
     bool lock_closed_gate;
@@ -190,8 +194,8 @@ static inline _Noreturn void x86_raise_gp0(struct x86_cpu *c)
 
 /* ---- mode (mode.c) ---- */
 
-/* To be called after any change to CPL, CS, SS and the data segments, CR0, CR4, EFER, RFLAGS.AC or
- * VM, DR7. */
+/* To be called after any change to CPL, CS, SS and the data segments, CR0, CR4, XCR0, EFER,
+ * RFLAGS.AC or VM, DR7. */
 void x86_update_mode(struct x86_cpu *c);
 
 /* The little of it that a change to RFLAGS.AC alone asks for. */

@@ -50,6 +50,8 @@ void x86_tlb_flush(struct x86_cpu *c)
     if (c->fetch.filled)
         clear_fetch(&c->fetch);
     c->tlb_flushes++;
+    if (c->tlb_flushed)
+        c->tlb_flushed(c);
 }
 
 void x86_tlb_flush_page(struct x86_cpu *c, uint64_t lin)
@@ -63,6 +65,8 @@ void x86_tlb_flush_page(struct x86_cpu *c, uint64_t lin)
     unsigned i = (lin >> X86_PAGE_BITS) % FETCH_TLB_SIZE;
     if ((c->fetch.entry[i].tag & X86_PAGE_MASK) == lin)
         c->fetch.entry[i].tag = FETCH_NONE;
+    if (c->tlb_flushed_page)
+        c->tlb_flushed_page(c, lin);
 }
 
 void x86_tlb_write_protect(struct x86_cpu *c, uint64_t gpa)

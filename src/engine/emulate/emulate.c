@@ -58,6 +58,8 @@ void emulate_watch_code(struct engine_vcpu *v, uint64_t gpa)
     atomic_fetch_or(flags, MEMORY_CODE);
     for (unsigned i = 0; i < vm->created; i++)
         x86_tlb_write_protect(vm->cpus[i], gpa);
+    if (vm->hooks)
+        vm->hooks->watch(vm, gpa);
     if (closed)
         gate_open(&vm->gate, inside);
 }
@@ -67,7 +69,7 @@ static void drop_in_page(struct engine_vm *vm, uint64_t gpa, uint64_t len)
     _Atomic uint8_t *flags = memory_flags(vm->memory, gpa);
     if (!flags || !(atomic_load(flags) & MEMORY_CODE))
         return;
-    bool left = false;
+    bool left = vm->hooks && vm->hooks->drop(vm, gpa, len);
     for (unsigned i = 0; i < vm->created; i++) {
         struct engine_vcpu *v = vm->vcpu[i];
         if (cache_drop(&v->cache, gpa, len))
@@ -162,18 +164,11 @@ static size_t cache_share(unsigned vcpus)
     return share > CACHE_LEAST ? share : CACHE_LEAST;
 }
 
-static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned index,
-                        const struct x86_host *host, struct error *err)
+bool emulate_vcpu_init(struct engine_vcpu *v, struct engine_vm *vm, unsigned index,
+                       const struct x86_host *host, struct error *err)
 {
-    struct engine_vcpu *v = aligned_alloc(64, (sizeof *v + 63) & ~(size_t)63);
-    *out = NULL;
-    if (!v)
-        return error_set(err, "engine emulate: no memory for vCPU %u", index);
-    memset(v, 0, sizeof *v);
-    if (!cache_init(&v->cache, cache_share(vm->vcpus))) {
-        free(v);
+    if (!cache_init(&v->cache, cache_share(vm->vcpus)))
         return error_set(err, "engine emulate: no memory for vCPU %u's decoded code", index);
-    }
     struct x86_cpu *c = &v->cpu;
     v->vm = vm;
     c->index = index;
@@ -194,6 +189,27 @@ static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned
     vm->vcpu[index] = v;
     vm->cpus[index] = c;
     vm->created++;
+    return true;
+}
+
+void emulate_vcpu_fini(struct engine_vcpu *v)
+{
+    v->vm->created = 0;
+    cache_free(&v->cache);
+}
+
+static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned index,
+                        const struct x86_host *host, struct error *err)
+{
+    struct engine_vcpu *v = aligned_alloc(64, (sizeof *v + 63) & ~(size_t)63);
+    *out = NULL;
+    if (!v)
+        return error_set(err, "engine emulate: no memory for vCPU %u", index);
+    memset(v, 0, sizeof *v);
+    if (!emulate_vcpu_init(v, vm, index, host, err)) {
+        free(v);
+        return false;
+    }
     *out = v;
     return true;
 }
@@ -201,8 +217,7 @@ static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned
 /* The machine destroys all of them, or none is run again. */
 static void vcpu_destroy(struct engine_vcpu *v)
 {
-    v->vm->created = 0;
-    cache_free(&v->cache);
+    emulate_vcpu_fini(v);
     free(v);
 }
 

@@ -15,6 +15,16 @@
 
 enum { EMULATE_VCPUS = 16 };
 
+/* What an engine that falls back to this one wants to know. Called in an exclusive section, or with
+ * one vCPU. */
+struct emulate_hooks {
+    /* The page at gpa holds code from now on: no vCPU writes to it without a look. */
+    void (*watch)(struct engine_vm *vm, uint64_t gpa);
+    /* [gpa, gpa + len), in one page, is about to be written: drop what was made of it. Returns
+     * whether something made of that page is left. */
+    bool (*drop)(struct engine_vm *vm, uint64_t gpa, uint64_t len);
+};
+
 struct engine_vcpu {
     struct x86_cpu cpu;
     struct engine_vm *vm;
@@ -30,6 +40,7 @@ struct engine_vcpu {
     pthread_t thread;    /* while inside */
     uint64_t pauses_seen;
     uint64_t interrupts, exceptions, halts, pio, mmio;
+    void *attached; /* what another engine keeps with this vCPU */
 };
 
 struct engine_vm {
@@ -40,6 +51,8 @@ struct engine_vm {
     unsigned created;
     struct engine_vcpu *vcpu[EMULATE_VCPUS];
     struct x86_cpu *cpus[EMULATE_VCPUS];
+    const struct emulate_hooks *hooks; /* or NULL */
+    void *attached;
 };
 
 static inline struct block *emulate_scratch(struct engine_vcpu *v)
@@ -49,6 +62,10 @@ static inline struct block *emulate_scratch(struct engine_vcpu *v)
 
 /* run.c */
 enum engine_exit emulate_run(struct engine_vcpu *v, uint64_t insns_limit);
+/* The same by a caller who is inside the gate already. */
+enum engine_exit emulate_run_inside(struct engine_vcpu *v, uint64_t insns_limit);
+void emulate_enter_gate(struct engine_vcpu *v);
+void emulate_leave_gate(struct engine_vcpu *v);
 
 /* How run()'s loop is come back to from inside an instruction. */
 enum { JUMP_FAULT = 1, JUMP_RESTART = 2 };
@@ -64,7 +81,11 @@ struct block *emulate_scratch_block(struct engine_vcpu *v);
  * cache has it (keys are odd, and 0 where there is no entry), and none may be made. */
 enum { NO_JUMP_KEY = 2 };
 
-/* emulate.c: nothing that the jump cache holds is right any more. */
+/* emulate.c: a vCPU in memory that the caller has and zeroed (aligned to 64 bytes), and its end. */
+bool emulate_vcpu_init(struct engine_vcpu *v, struct engine_vm *vm, unsigned index,
+                       const struct x86_host *host, struct error *err);
+void emulate_vcpu_fini(struct engine_vcpu *v);
+/* Nothing that the jump cache holds is right any more. */
 void emulate_forget_jumps(struct engine_vcpu *v);
 /* Drops the blocks that [gpa, gpa + len) touches, on every vCPU. In an exclusive section, or with
  * one vCPU. */

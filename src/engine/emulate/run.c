@@ -196,13 +196,23 @@ static int go(struct engine_vcpu *v)
     }
 }
 
-enum engine_exit emulate_run(struct engine_vcpu *v, uint64_t insns_limit)
+void emulate_enter_gate(struct engine_vcpu *v)
 {
-    struct x86_cpu *c = &v->cpu;
-    c->insns_limit = insns_limit;
     v->thread = pthread_self();
     gate_enter(&v->vm->gate);
     v->inside = true;
+}
+
+void emulate_leave_gate(struct engine_vcpu *v)
+{
+    v->inside = false;
+    gate_leave(&v->vm->gate);
+}
+
+enum engine_exit emulate_run_inside(struct engine_vcpu *v, uint64_t insns_limit)
+{
+    struct x86_cpu *c = &v->cpu;
+    c->insns_limit = insns_limit;
     int why = setjmp(c->fault_jump);
     if (why)
         come_back(v, why);
@@ -210,7 +220,13 @@ enum engine_exit emulate_run(struct engine_vcpu *v, uint64_t insns_limit)
     end_of_block(c);
     if (exit == ENGINE_HALTED)
         v->halts++;
-    v->inside = false;
-    gate_leave(&v->vm->gate);
     return (enum engine_exit)exit;
+}
+
+enum engine_exit emulate_run(struct engine_vcpu *v, uint64_t insns_limit)
+{
+    emulate_enter_gate(v);
+    enum engine_exit exit = emulate_run_inside(v, insns_limit);
+    emulate_leave_gate(v);
+    return exit;
 }

@@ -1,0 +1,305 @@
+/*
+ * The engine `binary`: vCPUs and what belongs to the whole machine.
+ */
+#include "engine/binary/binary.h"
+
+#include <cpuid.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- the host ---- */
+
+#ifndef HWCAP2_FSGSBASE
+#define HWCAP2_FSGSBASE (1 << 1)
+#endif
+
+static bool usable(char *why, size_t size)
+{
+    if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE)) {
+        snprintf(why, size,
+                 "the host's kernel does not let programs set the GS base (FSGSBASE); "
+                 "Linux 5.9 or later does on processors since 2012");
+        return false;
+    }
+    if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("avx2")) {
+        snprintf(why, size, "the host's processor lacks BMI2 or AVX2");
+        return false;
+    }
+    snprintf(why, size, "works here");
+    return true;
+}
+
+/* ---- code that is watched ---- */
+
+static void watch(struct engine_vm *vm, uint64_t gpa)
+{
+    const struct memory_region *r = memory_find(vm->memory, gpa);
+    for (unsigned i = 0; r && i < vm->created; i++) {
+        struct binary_vcpu *b = binary_of(vm->vcpu[i]);
+        for (unsigned view = 0; b && view < VIEWS; view++)
+            table_protect(&b->table[view], r->offset + (gpa - r->gpa));
+    }
+}
+
+static bool drop(struct engine_vm *vm, uint64_t gpa, uint64_t len)
+{
+    struct binary_vm *bvm = vm->attached;
+    code_drop(&bvm->code, gpa, len, bvm->stale_piece);
+    return code_has_page(&bvm->code, gpa);
+}
+
+static const struct emulate_hooks hooks = {watch, drop};
+
+static void tlb_flushed(struct x86_cpu *c)
+{
+    binary_forget_all(binary_of(c->engine));
+}
+
+static void tlb_flushed_page(struct x86_cpu *c, uint64_t lin)
+{
+    binary_forget_page(binary_of(c->engine), lin);
+}
+
+/* ---- the virtual machine ---- */
+
+/* The gate's: everyone is to come to it. */
+static void ask_all(void *ctx)
+{
+    struct engine_vm *vm = ctx;
+    for (unsigned i = 0; i < vm->created; i++) {
+        atomic_fetch_or(&vm->cpus[i]->request, X86_REQUEST_GATE);
+        if (vm->vcpu[i]->attached)
+            binary_kick(binary_of(vm->vcpu[i]));
+    }
+}
+
+static size_t checked_size(const struct binary_vm *b)
+{
+    return b->windows.size / 8;
+}
+
+static void free_vm(struct binary_vm *b)
+{
+    if (b->checked)
+        munmap(b->checked, checked_size(b));
+    code_destroy(&b->code);
+    windows_destroy(&b->windows);
+    free(b);
+}
+
+static bool make_vm(struct binary_vm *b, struct engine_vm *vm, struct error *err)
+{
+    b->vm = vm;
+    if (!code_create(&b->code, err) || !windows_create(&b->windows, vm->memory, err))
+        return false;
+    void *p = mmap(NULL, checked_size(b), PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    b->checked = p == MAP_FAILED ? NULL : p;
+    b->checked_by_host = __builtin_cpu_is("amd") ? 16 : 8;
+    b->components = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    if (!b->checked || !binary_emit_pieces(b))
+        return error_set(err, "engine binary: no memory");
+    return binary_signals_install(err);
+}
+
+static bool vm_create(struct engine_vm **out, struct memory *memory, const struct x86_model *model,
+                      unsigned vcpus, struct error *err)
+{
+    struct binary_vm *b = calloc(1, sizeof *b);
+    *out = NULL;
+    if (!b)
+        return error_set(err, "engine binary: no memory");
+    b->code.fd = -1;
+    if (!engine_emulate.vm_create(out, memory, model, vcpus, err)) {
+        free(b);
+        return false;
+    }
+    struct engine_vm *vm = *out;
+    if (!make_vm(b, vm, err)) {
+        free_vm(b);
+        engine_emulate.vm_destroy(vm);
+        *out = NULL;
+        return false;
+    }
+    vm->attached = b;
+    vm->hooks = &hooks;
+    vm->gate.ask = ask_all;
+    return true;
+}
+
+static void vm_destroy(struct engine_vm *vm)
+{
+    free_vm(vm->attached);
+    engine_emulate.vm_destroy(vm);
+}
+
+/* ---- a vCPU ---- */
+
+/* The file that is mapped below the tables: the context with the vCPU, and the two jump caches. */
+enum { FILE_KERNEL_JUMPS = AREA_SIZE, FILE_USER_JUMPS = AREA_SIZE + JUMP_AREA };
+enum { FILE_SIZE = AREA_SIZE + 2 * JUMP_AREA };
+
+static bool make_tables(struct binary_vcpu *b, struct error *err)
+{
+    b->area_fd = memfd_create("vcpu", MFD_CLOEXEC);
+    if (b->area_fd < 0 || ftruncate(b->area_fd, FILE_SIZE) != 0)
+        return error_errno(err, "engine binary: no memory for a vCPU");
+    for (unsigned i = 0; i < VIEWS; i++)
+        if (!table_create(&b->table[i], &b->vm->windows, b->area_fd, 0,
+                          i == VIEW_USER ? FILE_USER_JUMPS : FILE_KERNEL_JUMPS, err))
+            return false;
+    uint8_t *supervisor = (uint8_t *)b->table[VIEW_SUPERVISOR].entry;
+    uint8_t *user = (uint8_t *)b->table[VIEW_USER].entry;
+    b->context = (struct context *)(void *)(supervisor - AREA_SIZE);
+    b->v = (struct engine_vcpu *)(void *)(supervisor - AREA_SIZE + CONTEXT_SIZE);
+    b->kernel.area = (struct jump_area *)(void *)(supervisor - AREA_SIZE - JUMP_AREA);
+    b->user.area = (struct jump_area *)(void *)(user - AREA_SIZE - JUMP_AREA);
+    return true;
+}
+
+static void free_vcpu(struct binary_vcpu *b)
+{
+    for (unsigned i = 0; i < VIEWS; i++)
+        table_destroy(&b->table[i]);
+    if (b->area_fd >= 0)
+        close(b->area_fd);
+    if (b->stack.ss_sp)
+        munmap(b->stack.ss_sp, b->stack.ss_size);
+    free(b);
+}
+
+static void fill_context(struct binary_vcpu *b)
+{
+    struct context *x = b->context;
+    x->self = x;
+    x->request = &b->v->cpu.request;
+    x->offset_mask = MEMORY_PAGE_SIZE - 1;
+    x->components = b->vm->components;
+    x->table_supervisor = b->table[VIEW_SUPERVISOR].entry;
+    x->table_ac = b->table[VIEW_AC].entry;
+    x->leave = binary_leave;
+    b->fpu = FPU_IN_STATE;
+    b->kernel.area->tag[0] = b->user.area->tag[0] = 1;
+    b->came_from = UINT32_MAX;
+}
+
+static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned index,
+                        const struct x86_host *host, struct error *err)
+{
+    struct binary_vcpu *b = calloc(1, sizeof *b);
+    *out = NULL;
+    if (!b)
+        return error_set(err, "engine binary: no memory for vCPU %u", index);
+    b->vm = vm->attached;
+    b->area_fd = -1;
+    if (!make_tables(b, err) || !emulate_vcpu_init(b->v, vm, index, host, err)) {
+        free_vcpu(b);
+        return false;
+    }
+    fill_context(b);
+    b->v->attached = b;
+    b->v->cpu.tlb_flushed = tlb_flushed;
+    b->v->cpu.tlb_flushed_page = tlb_flushed_page;
+    *out = b->v;
+    return true;
+}
+
+static void vcpu_destroy(struct engine_vcpu *v)
+{
+    struct binary_vcpu *b = binary_of(v);
+    emulate_vcpu_fini(v);
+    free_vcpu(b);
+}
+
+static enum engine_exit run(struct engine_vcpu *v, uint64_t insns_limit)
+{
+    return binary_run(binary_of(v), insns_limit);
+}
+
+/* ---- state ---- */
+
+static void get_state(struct engine_vcpu *v, struct x86_state *to)
+{
+    binary_fpu_to_state(binary_of(v));
+    engine_emulate.get_state(v, to);
+}
+
+static void set_state(struct engine_vcpu *v, const struct x86_state *from)
+{
+    struct binary_vcpu *b = binary_of(v);
+    b->fpu = FPU_IN_STATE;
+    engine_emulate.set_state(v, from);
+    binary_forget_all(b);
+}
+
+/* ---- from other threads ---- */
+
+static void interrupt(struct engine_vcpu *v, bool level)
+{
+    engine_emulate.interrupt(v, level);
+    if (level)
+        binary_kick(binary_of(v));
+}
+
+static void nmi(struct engine_vcpu *v)
+{
+    engine_emulate.nmi(v);
+    binary_kick(binary_of(v));
+}
+
+static void stop(struct engine_vcpu *v)
+{
+    engine_emulate.stop(v);
+    binary_kick(binary_of(v));
+}
+
+static void park(struct engine_vcpu *v)
+{
+    engine_emulate.park(v);
+}
+
+static bool unpark(struct engine_vcpu *v, bool wait)
+{
+    return engine_emulate.unpark(v, wait);
+}
+
+/* ---- figures ---- */
+
+static uint64_t instructions(const struct engine_vcpu *v)
+{
+    return engine_emulate.instructions(v);
+}
+
+static void stats(const struct engine_vcpu *v, struct engine_stats *out)
+{
+    engine_emulate.stats(v, out);
+}
+
+static void remapped(struct engine_vm *vm)
+{
+    engine_emulate.remapped(vm);
+}
+
+const struct engine engine_binary = {
+    .name = "binary",
+    .summary = "guest code run as it is, but for what must be rewritten",
+    .usable = usable,
+    .vm_create = vm_create,
+    .vm_destroy = vm_destroy,
+    .vcpu_create = vcpu_create,
+    .vcpu_destroy = vcpu_destroy,
+    .run = run,
+    .interrupt = interrupt,
+    .nmi = nmi,
+    .stop = stop,
+    .park = park,
+    .unpark = unpark,
+    .get_state = get_state,
+    .set_state = set_state,
+    .instructions = instructions,
+    .stats = stats,
+    .remapped = remapped,
+};

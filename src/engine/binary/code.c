@@ -1,0 +1,232 @@
+#include "engine/binary/code.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "memory/memory.h"
+
+/* What is taken at most; the memory is the host's until it is used. */
+enum {
+    CODE_SIZE = 24 << 20,
+    BLOCKS = 1 << 18,
+    POINTS = 1 << 21,
+    LINKS = 1 << 19,
+    BLOCK_CODE_MOST = 16 << 10,
+    BLOCK_POINTS_MOST = 256,
+};
+
+/* ---- making it ---- */
+
+static void *reserve(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static bool map_code(struct code *c)
+{
+    c->fd = memfd_create("translated-code", MFD_CLOEXEC);
+    if (c->fd < 0 || ftruncate(c->fd, CODE_SIZE) != 0)
+        return false;
+    void *w = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
+    void *x = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, c->fd, 0);
+    c->write = w == MAP_FAILED ? NULL : w;
+    c->run = x == MAP_FAILED ? NULL : x;
+    return c->write && c->run;
+}
+
+bool code_create(struct code *c, struct error *err)
+{
+    *c = (struct code){.fd = -1, .size = CODE_SIZE, .blocks = 1};
+    pthread_mutex_init(&c->lock, NULL);
+    c->block = reserve(BLOCKS * sizeof *c->block);
+    c->point = reserve(POINTS * sizeof *c->point);
+    c->link = reserve(LINKS * sizeof *c->link);
+    if (!c->block || !c->point || !c->link || !map_code(c)) {
+        error_errno(err, "engine binary: the host gives no memory to run translated code from; "
+                         "use --engine emulate");
+        code_destroy(c);
+        return false;
+    }
+    return true;
+}
+
+static void release(void *p, size_t size)
+{
+    if (p)
+        munmap(p, size);
+}
+
+void code_destroy(struct code *c)
+{
+    release(c->block, BLOCKS * sizeof *c->block);
+    release(c->point, POINTS * sizeof *c->point);
+    release(c->link, LINKS * sizeof *c->link);
+    release(c->write, CODE_SIZE);
+    release(c->run, CODE_SIZE);
+    if (c->fd >= 0)
+        close(c->fd);
+    pthread_mutex_destroy(&c->lock);
+}
+
+/* ---- blocks ---- */
+
+static unsigned hash_address(uint64_t gpa, uint32_t key)
+{
+    uint64_t h = (gpa ^ (uint64_t)key << 40) * UINT64_C(0x9e3779b97f4a7c15);
+    return (unsigned)(h >> 49);
+}
+
+static unsigned hash_page(uint64_t gpa)
+{
+    return hash_address(gpa >> MEMORY_PAGE_BITS, 0);
+}
+
+bool code_has_room(const struct code *c)
+{
+    return c->size - c->used >= BLOCK_CODE_MOST && c->blocks < BLOCKS &&
+           POINTS - c->points >= BLOCK_POINTS_MOST && LINKS - c->links >= BLOCK_POINTS_MOST;
+}
+
+struct emit code_begin(struct code *c)
+{
+    uint8_t *at = c->write + c->used;
+    return (struct emit){.at = at, .end = at + BLOCK_CODE_MOST};
+}
+
+uint32_t code_commit(struct code *c, const struct emit *e, const struct translation *t)
+{
+    uint32_t b = c->blocks++;
+    unsigned h = hash_address(t->gpa, t->key), p = hash_page(t->gpa);
+    c->block[b] = *t;
+    c->block[b].code = c->used;
+    c->block[b].size = (uint16_t)(e->at - (c->write + c->used));
+    c->block[b].hash_next = c->by_address[h];
+    c->block[b].page_next = c->by_page[p];
+    c->by_address[h] = c->by_page[p] = b;
+    c->points += t->insns + 1u;
+    c->used = (uint32_t)((uint64_t)(e->at - c->write) + 15) & ~15u;
+    c->made++;
+    return b;
+}
+
+void code_flush(struct code *c)
+{
+    memset(c->by_address, 0, sizeof c->by_address);
+    memset(c->by_page, 0, sizeof c->by_page);
+    c->used = c->fixed;
+    c->blocks = 1;
+    c->points = c->links = 0;
+    c->flushes++;
+}
+
+uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key)
+{
+    uint32_t b = c->by_address[hash_address(gpa, key)];
+    while (b && (c->block[b].gpa != gpa || c->block[b].key != key || c->block[b].dropped))
+        b = c->block[b].hash_next;
+    return b;
+}
+
+static bool same_page(uint64_t a, uint64_t b)
+{
+    return (a ^ b) >> MEMORY_PAGE_BITS == 0;
+}
+
+bool code_has_page(const struct code *c, uint64_t gpa)
+{
+    for (uint32_t b = c->by_page[hash_page(gpa)]; b; b = c->block[b].page_next)
+        if (same_page(c->block[b].gpa, gpa) && !c->block[b].dropped)
+            return true;
+    return false;
+}
+
+/* What arrives at the block's inner entry goes to `stale` with its number in R15D. Nobody runs the
+ * block meanwhile. */
+static void make_stale(struct code *c, uint32_t b, const uint8_t *stale)
+{
+    struct translation *t = &c->block[b];
+    uint8_t *near = c->write + t->code + t->near;
+    struct emit e = {near, near + CODE_STALE_BYTES, false};
+    emit_byte(&e, 0x41); /* mov r15d, imm32 */
+    emit_byte(&e, 0xbf);
+    emit_u32(&e, b);
+    emit_jump(&e, stale);
+    t->dropped = true;
+    c->dropped++;
+}
+
+/* Takes dropped blocks out of a chain. */
+static void unchain(struct code *c, uint32_t *head, bool page_chain)
+{
+    while (*head) {
+        struct translation *t = &c->block[*head];
+        if (t->dropped)
+            *head = page_chain ? t->page_next : t->hash_next;
+        else
+            head = page_chain ? &t->page_next : &t->hash_next;
+    }
+}
+
+static void forget(struct code *c, const struct translation *t)
+{
+    unchain(c, &c->by_address[hash_address(t->gpa, t->key)], false);
+    unchain(c, &c->by_page[hash_page(t->gpa)], true);
+}
+
+void code_drop_one(struct code *c, uint32_t b, const uint8_t *stale)
+{
+    if (c->block[b].dropped)
+        return;
+    make_stale(c, b, stale);
+    forget(c, &c->block[b]);
+}
+
+unsigned code_drop(struct code *c, uint64_t gpa, uint64_t len, const uint8_t *stale)
+{
+    unsigned n = 0;
+    uint32_t b = c->by_page[hash_page(gpa)];
+    while (b) {
+        const struct translation *t = &c->block[b];
+        uint32_t next = t->page_next;
+        if (same_page(t->gpa, gpa) && t->gpa < gpa + len && gpa < t->gpa + t->bytes) {
+            code_drop_one(c, b, stale);
+            n++;
+        }
+        b = next;
+    }
+    return n;
+}
+
+/* ---- from host addresses back ---- */
+
+uint32_t code_at(const struct code *c, const void *host)
+{
+    if (!code_holds(c, host))
+        return NO_BLOCK;
+    uint32_t at = (uint32_t)((const uint8_t *)host - c->run);
+    uint32_t low = 1, high = c->blocks;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (c->block[middle].code <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    uint32_t b = low - 1;
+    return b && at - c->block[b].code < c->block[b].size ? b : NO_BLOCK;
+}
+
+int code_point(const struct code *c, uint32_t b, const void *host, bool *exact)
+{
+    const struct translation *t = &c->block[b];
+    const struct point *p = &c->point[t->points];
+    uint32_t at = (uint32_t)((const uint8_t *)host - c->run) - t->code;
+    int i = -1;
+    while (i + 1 < (int)t->insns && p[i + 1].host <= at)
+        i++;
+    *exact = i >= 0 && p[i].host == at;
+    return i;
+}

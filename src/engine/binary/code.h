@@ -1,0 +1,102 @@
+/*
+ * The code cache: translated blocks of all vCPUs, found by where the guest's code is in physical
+ * memory.
+ *
+ * Host code lives in one file mapped twice: written through one mapping, run through the other,
+ * never both in one. Blocks are laid down one behind the other; when the room is used up, all of
+ * them are dropped and the first is laid down again (in an exclusive section, so that no vCPU is in
+ * any).
+ */
+#ifndef DOPPEL_ENGINE_BINARY_CODE_H
+#define DOPPEL_ENGINE_BINARY_CODE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "engine/binary/emit.h"
+
+/* Bytes of a block's host code behind its inner entry at least: they become a jump when it is
+ * dropped. */
+enum { CODE_STALE_BYTES = 16 };
+
+enum { NO_BLOCK = 0 }; /* block 0 is never used */
+
+/* A guest instruction of a block: where its host code and its guest code begin. */
+struct point {
+    uint16_t host;  /* bytes from the block's first */
+    uint16_t guest; /* bytes from the block's guest address */
+};
+
+struct translation {
+    uint64_t gpa;  /* of its first guest byte; it never leaves its page */
+    uint32_t key;  /* the mode it was made for */
+    uint32_t code; /* where its host code begins: the entry from elsewhere */
+    uint16_t size; /* of its host code */
+    uint16_t near; /* from there: the entry from the same guest page */
+    uint16_t bytes, insns;
+    uint32_t points; /* index of its first struct point; there are insns + 1 */
+    uint32_t hash_next, page_next;
+    bool dropped;
+};
+
+/* A direct branch out of a block to the same page: patched when its target exists. */
+struct link {
+    uint32_t patch; /* where its rel32 is in the code */
+    uint32_t block;
+    uint16_t target; /* in the guest page */
+};
+
+enum { CODE_HASH = 1 << 15 };
+
+struct code {
+    pthread_mutex_t lock;
+    int fd;
+    uint8_t *write, *run;       /* the two mappings */
+    uint32_t size, used, fixed; /* fixed: behind the pieces that are never dropped */
+    struct translation *block;
+    struct point *point;
+    struct link *link;
+    uint32_t blocks, points, links;
+    uint32_t by_address[CODE_HASH], by_page[CODE_HASH];
+    uint64_t made, dropped, flushes;
+};
+
+bool code_create(struct code *c, struct error *err);
+void code_destroy(struct code *c);
+
+/* Room for one more block of the largest size. */
+bool code_has_room(const struct code *c);
+/* An emitter at the first free byte. */
+struct emit code_begin(struct code *c);
+/* Keeps what was emitted. Returns the block's number. */
+uint32_t code_commit(struct code *c, const struct emit *e, const struct translation *t);
+/* Drops every block. */
+void code_flush(struct code *c);
+
+uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key);
+bool code_has_page(const struct code *c, uint64_t gpa);
+/* Drops the blocks that [gpa, gpa + len) touches (in one page): whoever comes to them goes to
+ * `stale` instead. Returns how many. */
+unsigned code_drop(struct code *c, uint64_t gpa, uint64_t len, const uint8_t *stale);
+
+/* Drops one. */
+void code_drop_one(struct code *c, uint32_t b, const uint8_t *stale);
+
+/* The block whose host code holds the address, or NO_BLOCK. */
+uint32_t code_at(const struct code *c, const void *host);
+/* The instruction of block b at or before a host address in it: its index, or -1 in what comes
+ * before the first; exact tells whether the address is its very beginning. */
+int code_point(const struct code *c, uint32_t b, const void *host, bool *exact);
+
+static inline bool code_holds(const struct code *c, const void *host)
+{
+    return (uintptr_t)host - (uintptr_t)c->run < c->size;
+}
+static inline void *code_run(const struct code *c, uint32_t at)
+{
+    return c->run + at;
+}
+
+#endif

@@ -1,0 +1,279 @@
+/*
+ * Branches, and the ways out of translated code.
+ *
+ * Within a guest page a direct branch is linked: it jumps to the target's code. To other pages, and
+ * for indirect branches, the target's address is looked up in the jump cache, which knows what the
+ * page tables said. Whoever arrives from elsewhere enters a block at its beginning, with the
+ * guest's RIP in S1, from which the block takes its page's address.
+ */
+#include "engine/binary/translator.h"
+
+/* ---- leaving ---- */
+
+void control_emulate(struct translator *t)
+{
+    emit_in_page(&t->e, (int32_t)t->at);
+    emit_byte(&t->e, 0x41); /* mov r15d, imm32 */
+    emit_byte(&t->e, 0xbf);
+    emit_u32(&t->e, t->block);
+    emit_jump(&t->e, t->vm->emulate_piece);
+}
+
+/* ---- direct branches ---- */
+
+static bool in_page(int32_t target)
+{
+    return target >= 0 && target < MEMORY_PAGE_SIZE;
+}
+
+/* The near entry of a block that exists, or NULL. */
+static uint8_t *near_entry(struct translator *t, int32_t target)
+{
+    struct code *c = &t->vm->code;
+    if (target == (int32_t)t->first)
+        return NULL; /* its own beginning: known when it is done */
+    uint32_t b = code_find(c, t->page_gpa + (uint64_t)target, t->key);
+    return b ? c->write + c->block[b].code + c->block[b].near : NULL;
+}
+
+static void add_link(struct translator *t, uint8_t *rel32, int32_t target)
+{
+    struct code *c = &t->vm->code;
+    uint32_t n = c->links++;
+    c->link[n] = (struct link){(uint32_t)(rel32 - c->write), t->block, (uint16_t)target};
+    emit_point(rel32, t->e.at);
+    emit_store_imm(&t->e, GS_AREA + CTX_LINK, n);
+    emit_jump(&t->e, t->vm->link_piece);
+}
+
+static void lead_on(struct translator *t, uint8_t *rel32, int32_t target)
+{
+    if (t->e.full)
+        return;
+    if (!in_page(target)) {
+        emit_point(rel32, t->e.at);
+        emit_in_page(&t->e, target);
+        emit_jump(&t->e, t->vm->jump_piece);
+        return;
+    }
+    uint8_t *there = near_entry(t, target);
+    if (there)
+        emit_point(rel32, there);
+    else
+        add_link(t, rel32, target);
+}
+
+static void add_exit(struct translator *t, uint8_t *rel32, int32_t target)
+{
+    t->exit[t->exits++] = (struct side_exit){rel32, target};
+}
+
+void control_side_exits(struct translator *t)
+{
+    for (unsigned i = 0; i < t->exits; i++)
+        lead_on(t, t->exit[i].rel32, t->exit[i].target);
+}
+
+void control_go(struct translator *t, int32_t target)
+{
+    if (in_page(target)) {
+        add_exit(t, emit_patchable_jump(&t->e), target);
+    } else {
+        emit_in_page(&t->e, target);
+        emit_jump(&t->e, t->vm->jump_piece);
+    }
+}
+
+/* Where a relative branch goes, from the page's start. False: too far for an offset. */
+static bool relative(const struct translator *t, int32_t *target)
+{
+    int64_t to = (int64_t)t->next + t->insn.imm;
+    *target = (int32_t)to;
+    return to == (int32_t)to;
+}
+
+bool control_jcc(struct translator *t)
+{
+    int32_t target;
+    if (!relative(t, &target)) {
+        control_emulate(t);
+        return true;
+    }
+    add_exit(t, emit_patchable_jump_if(&t->e, t->insn.opcode & 15u), target);
+    return false;
+}
+
+bool control_jmp(struct translator *t)
+{
+    int32_t target;
+    if (relative(t, &target))
+        control_go(t, target);
+    else
+        control_emulate(t);
+    return true;
+}
+
+/* With RCX looked at by JRCXZ: to the exit when it is zero, or when it is not. */
+static void exit_on_rcx(struct translator *t, bool zero, int32_t target)
+{
+    struct emit *e = &t->e;
+    uint8_t *is_zero = emit_jrcxz(e);
+    if (!zero) {
+        add_exit(t, emit_patchable_jump(e), target);
+        emit_here(e, is_zero);
+        return;
+    }
+    uint8_t *on = emit_jump_short(e);
+    emit_here(e, is_zero);
+    add_exit(t, emit_patchable_jump(e), target);
+    emit_here(e, on);
+}
+
+bool control_jcxz(struct translator *t)
+{
+    int32_t target;
+    if (t->insn.addrsize != 8 || !relative(t, &target)) {
+        control_emulate(t);
+        return true;
+    }
+    exit_on_rcx(t, true, target);
+    return false;
+}
+
+bool control_loop(struct translator *t)
+{
+    int32_t target;
+    struct host_mem less = {.base = HOST_RCX, .index = HOST_NONE, .disp = -1};
+    if (t->insn.addrsize != 8 || !relative(t, &target)) {
+        control_emulate(t);
+        return true;
+    }
+    emit_lea(&t->e, 8, HOST_RCX, &less);
+    exit_on_rcx(t, false, target);
+    return false;
+}
+
+/* ---- indirect branches ---- */
+
+/* Goes to the guest address in S1, by the jump cache. */
+static void emit_jump_tail(struct emit *e, const uint8_t *miss)
+{
+    struct host_mem tag = {HOST_NONE, S2, 3, true, GS_JUMP_TAG};
+    struct host_mem to = {HOST_NONE, S2, 3, true, GS_JUMP_TO};
+    struct host_mem sum = {.base = HOST_RCX, .index = S1};
+    emit_movzx16(e, S2, S1);
+    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_op_mem(e, 8, 0x8b, HOST_RCX, &tag);
+    emit_lea(e, 8, HOST_RCX, &sum);
+    uint8_t *hit = emit_jrcxz(e);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_jump(e, miss);
+    emit_here(e, hit);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_jump_mem(e, &to);
+}
+
+/* Where a jump that the cache does not know goes: the second piece. */
+static uint8_t *miss_piece(const struct translator *t)
+{
+    return t->vm->miss_piece;
+}
+
+bool control_ret(struct translator *t)
+{
+    struct emit *e = &t->e;
+    struct host_mem top = {.base = HOST_RSP, .index = S2};
+    int32_t more = t->form->operand[0].kind == OPK_I ? (int32_t)t->insn.imm : 0;
+    struct host_mem above = {.base = HOST_RSP, .index = HOST_NONE, .disp = 8 + more};
+    rewrite_stack(t, 0, 8);
+    emit_op_mem(e, 8, 0x8b, S1, &top);
+    emit_lea(e, 8, HOST_RSP, &above);
+    emit_jump_tail(e, miss_piece(t));
+    return true;
+}
+
+bool control_jmp_rm(struct translator *t)
+{
+    if (!rewrite_load_rm(t)) {
+        control_emulate(t);
+        return true;
+    }
+    emit_jump_tail(&t->e, miss_piece(t));
+    return true;
+}
+
+/* Pushes the address of the next instruction. */
+static void push_return(struct translator *t)
+{
+    struct emit *e = &t->e;
+    struct host_mem top = {.base = HOST_RSP, .index = S2, .disp = -8};
+    struct host_mem below = {.base = HOST_RSP, .index = HOST_NONE, .disp = -8};
+    rewrite_stack(t, -8, 8);
+    emit_in_page(e, (int32_t)t->next);
+    emit_op_mem(e, 8, 0x89, S1, &top);
+    emit_lea(e, 8, HOST_RSP, &below);
+}
+
+bool control_call(struct translator *t)
+{
+    int32_t target;
+    if (!relative(t, &target)) {
+        control_emulate(t);
+        return true;
+    }
+    push_return(t);
+    control_go(t, target);
+    return true;
+}
+
+bool control_call_rm(struct translator *t)
+{
+    struct emit *e = &t->e;
+    if (!rewrite_load_rm(t)) {
+        control_emulate(t);
+        return true;
+    }
+    emit_store(e, S1, GS_AREA + CTX_CODE);
+    push_return(t);
+    emit_load(e, S1, GS_AREA + CTX_CODE);
+    emit_jump_tail(e, miss_piece(t));
+    return true;
+}
+
+/* ---- the pieces that blocks share ---- */
+
+static void emit_leave(struct emit *e, unsigned reason)
+{
+    struct host_mem leave = {HOST_NONE, HOST_NONE, 0, true, GS_AREA + CTX_LEAVE};
+    emit_store_imm(e, GS_AREA + CTX_REASON, reason);
+    emit_jump_mem(e, &leave);
+}
+
+bool binary_emit_pieces(struct binary_vm *vm)
+{
+    struct code *c = &vm->code;
+    struct emit e = {c->write, c->write + 4096, false};
+    struct host_mem link = {HOST_NONE, HOST_NONE, 0, true, GS_AREA + CTX_LINK};
+
+    vm->miss_piece = e.at;
+    emit_store(&e, S1, GS_VCPU + STATE_RIP);
+    emit_leave(&e, LEAVE_JUMP);
+
+    vm->jump_piece = e.at;
+    emit_jump_tail(&e, vm->miss_piece);
+
+    vm->emulate_piece = e.at;
+    emit_store(&e, S1, GS_VCPU + STATE_RIP);
+    emit_op_mem(&e, 4, 0x89, S2, &link);
+    emit_leave(&e, LEAVE_EMULATE);
+
+    vm->link_piece = e.at;
+    emit_leave(&e, LEAVE_LINK);
+
+    vm->stale_piece = e.at;
+    emit_op_mem(&e, 4, 0x89, S2, &link);
+    emit_leave(&e, LEAVE_STALE);
+
+    c->used = c->fixed = (uint32_t)(e.at - c->write + 63) & ~63u;
+    return !e.full;
+}

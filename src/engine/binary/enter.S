@@ -1,0 +1,108 @@
+/*
+ * Into translated code and out of it. The guest's general registers are in the host's registers of
+ * the same number while it runs, but R14 and R15, which are scratch and whose guest values stay in
+ * the state; its flags, vector and x87 registers are the host's. GS is the flat table of the view
+ * in use (layout.h).
+ */
+#include "engine/binary/layout.h"
+
+#define GPR(n) %gs:GS_GPR(n)
+#define CTX(o) %gs:(GS_AREA + (o))
+
+        .text
+        .globl  binary_enter
+        .type   binary_enter, @function
+/* void binary_enter(struct context *c) */
+binary_enter:
+        .cfi_startproc
+        endbr64
+        push    %rbx
+        push    %rbp
+        push    %r12
+        push    %r13
+        push    %r14
+        push    %r15
+        sub     $8, %rsp
+        mov     %rsp, CTX_HOST_RSP(%rdi)
+        mov     CTX_TABLE(%rdi), %rax
+        wrgsbase %rax
+        mov     CTX_COMPONENTS(%rdi), %eax
+        xor     %edx, %edx
+        xrstor64 CTX_FPU(%rdi)
+        /* A request that comes after this look is seen by the signal that comes with it. */
+        .globl  binary_enter_look
+binary_enter_look:
+        mov     CTX_REQUEST(%rdi), %rax
+        mov     (%rax), %eax
+        test    CTX_ATTEND(%rdi), %eax
+        jnz     asked
+        push    CTX_FLAGS(%rdi)
+        popfq
+        mov     GPR(0), %rax
+        mov     GPR(1), %rcx
+        mov     GPR(2), %rdx
+        mov     GPR(3), %rbx
+        mov     GPR(4), %rsp
+        mov     GPR(5), %rbp
+        mov     GPR(6), %rsi
+        mov     GPR(7), %rdi
+        mov     GPR(8), %r8
+        mov     GPR(9), %r9
+        mov     GPR(10), %r10
+        mov     GPR(11), %r11
+        mov     GPR(12), %r12
+        mov     GPR(13), %r13
+        mov     %gs:(GS_VCPU + STATE_RIP), %r14
+        jmp     *CTX(CTX_CODE)
+
+        .globl  binary_enter_asked
+binary_enter_asked:
+asked:
+        movl    $LEAVE_REQUEST, CTX_REASON(%rdi)
+        jmp     out
+
+        .globl  binary_leave
+        .type   binary_leave, @function
+binary_leave:
+        mov     %rax, GPR(0)
+        mov     %rcx, GPR(1)
+        mov     %rdx, GPR(2)
+        mov     %rbx, GPR(3)
+        mov     %rsp, GPR(4)
+        mov     %rbp, GPR(5)
+        mov     %rsi, GPR(6)
+        mov     %rdi, GPR(7)
+        mov     %r8, GPR(8)
+        mov     %r9, GPR(9)
+        mov     %r10, GPR(10)
+        mov     %r11, GPR(11)
+        mov     %r12, GPR(12)
+        mov     %r13, GPR(13)
+        mov     CTX(CTX_HOST_RSP), %rsp
+        mov     CTX(CTX_SELF), %rdi
+        pushfq
+        pop     CTX_FLAGS(%rdi)
+        push    $2                      /* no AC, no DF */
+        popfq
+        mov     CTX_COMPONENTS(%rdi), %eax
+        xor     %edx, %edx
+        xsave64 CTX_FPU(%rdi)
+out:
+        push    $0x1f80                 /* MXCSR as C wants it */
+        ldmxcsr (%rsp)
+        pop     %rax
+        fninit
+        vzeroupper
+        add     $8, %rsp
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbp
+        pop     %rbx
+        ret
+        .cfi_endproc
+        .size   binary_enter, . - binary_enter
+        .globl  binary_enter_end
+binary_enter_end:
+        .section .note.GNU-stack, "", @progbits

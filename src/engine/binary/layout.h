@@ -1,0 +1,58 @@
+/*
+ * Where translated code finds things: offsets from the base of GS, which is the flat table's first
+ * entry (table.h). Below every table lie the same pages: the vCPU's context and, under that, a jump
+ * cache. The assembler in enter.S and the code that translate.c emits share these numbers;
+ * binary.h checks them against the C structures.
+ */
+#ifndef DOPPEL_ENGINE_BINARY_LAYOUT_H
+#define DOPPEL_ENGINE_BINARY_LAYOUT_H
+
+/* Bytes of the context with the vCPU behind it, and of a jump cache; both whole pages. */
+#define AREA_SIZE 0x100000
+#define JUMP_AREA 0x100000
+
+/* From GS. */
+#define GS_AREA     (-AREA_SIZE)
+#define GS_VCPU     (GS_AREA + CONTEXT_SIZE)
+#define GS_GPR(n)   (GS_VCPU + 8 * (n))
+#define GS_JUMP_TAG (-AREA_SIZE - JUMP_AREA)
+#define GS_JUMP_TO  (GS_JUMP_TAG + JUMP_AREA / 2)
+
+/* From the context. */
+#define CONTEXT_SIZE    0x1000
+#define CTX_SELF        0x00
+#define CTX_HOST_RSP    0x08
+#define CTX_CODE        0x10
+#define CTX_BASE        0x18
+#define CTX_RCX         0x20
+#define CTX_FLAGS       0x28
+#define CTX_REASON      0x30
+#define CTX_LINK        0x34
+#define CTX_ATTEND      0x38
+#define CTX_TABLE       0x40
+#define CTX_REQUEST     0x48
+#define CTX_OFFSET_MASK 0x50
+#define CTX_COMPONENTS  0x58
+#define CTX_TABLE_S     0x60
+#define CTX_TABLE_K     0x68
+#define CTX_LEFT        0x70
+#define CTX_AC          0x78
+#define CTX_DIRECT      0x80
+#define CTX_LEAVE       0x88
+#define CTX_FPU         0x200
+
+/* From the vCPU (struct x86_state comes first in it). */
+#define STATE_RIP     144
+#define STATE_FS_BASE 256
+#define STATE_GS_BASE 280
+
+/* Why translated code was left. */
+#define LEAVE_LINK    1 /* at a direct branch whose target is not linked yet: CTX_LINK says which */
+#define LEAVE_JUMP    2 /* at an indirect branch that the jump cache does not know */
+#define LEAVE_EMULATE 3 /* at an instruction that is not run as it is */
+#define LEAVE_FAULT   4 /* an instruction faulted on the host (the signal handler says so) */
+#define LEAVE_REQUEST 5 /* something is asked of the vCPU */
+#define LEAVE_STALE   6 /* at a block that has been dropped */
+#define LEAVE_LIMIT   7 /* the block would run past the instruction limit */
+
+#endif

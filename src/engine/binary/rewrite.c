@@ -1,0 +1,647 @@
+/*
+ * Instructions that are run as they are, but for where their operands are: a memory operand goes
+ * through the flat table, and the registers that the translation needs for that are in memory.
+ *
+ * What is emitted for one instruction first only changes the scratch registers S1 and S2; then
+ * comes the one host instruction that can fault and that changes the guest's state; then what puts
+ * the rest of the result where it belongs and can't fault. So at a fault the guest's state is as
+ * before its instruction.
+ */
+#include "engine/binary/translator.h"
+
+/* ---- the encoding of the current instruction ---- */
+
+/* An instruction's bytes, in their parts. */
+struct encoding {
+    uint8_t prefix[4]; /* those that matter: 66, F2, F3, F0, in their order */
+    unsigned prefixes;
+    bool rex, vex, evex;
+    uint8_t rex_bits; /* W, R, X, B as 8, 4, 2, 1 */
+    uint8_t p1, p2;   /* VEX's last byte in its three-byte form; EVEX's P1 and P2 */
+    uint8_t map, opcode, modrm;
+    const uint8_t *imm;
+    unsigned imm_len;
+};
+
+static bool is_prefix(uint8_t b)
+{
+    return b == 0x66 || b == 0x67 || b == 0xf2 || b == 0xf3 || b == 0xf0 || b == 0x2e ||
+           b == 0x36 || b == 0x3e || b == 0x26 || b == 0x64 || b == 0x65;
+}
+
+static bool prefix_stays(uint8_t b)
+{
+    return b == 0x66 || b == 0xf2 || b == 0xf3 || b == 0xf0;
+}
+
+/* VEX or EVEX: fills in what it says, returns the bytes it has with its escape. */
+static unsigned parse_vex(const uint8_t *p, struct encoding *enc)
+{
+    if (p[0] == 0x62) {
+        enc->evex = true;
+        enc->map = p[1] & 7;
+        enc->rex_bits = (uint8_t)(~p[1] >> 5 & 7);
+        enc->p1 = p[2];
+        enc->p2 = p[3];
+        return 4;
+    }
+    enc->vex = true;
+    if (p[0] == 0xc5) {
+        enc->map = 1;
+        enc->rex_bits = p[1] & 0x80 ? 0 : 4;
+        enc->p1 = p[1] & 0x7f;
+        return 2;
+    }
+    enc->map = p[1] & 0x1f;
+    enc->rex_bits = (uint8_t)(~p[1] >> 5 & 7);
+    enc->p1 = p[2];
+    return 3;
+}
+
+static unsigned displacement_size(const uint8_t *modrm)
+{
+    unsigned mod = *modrm >> 6, rm = *modrm & 7;
+    if (mod == 3)
+        return 0;
+    unsigned sib = rm == 4 ? 1 : 0;
+    if (mod == 1)
+        return sib + 1;
+    if (mod == 2)
+        return sib + 4;
+    bool wide = rm == 5 || (sib && (modrm[1] & 7) == 5);
+    return sib + (wide ? 4 : 0);
+}
+
+/* Of an instruction that the decoder has taken. */
+static void parse(const struct translator *t, struct encoding *enc)
+{
+    const uint8_t *p = t->bytes, *end = p + t->insn.len;
+    *enc = (struct encoding){.prefixes = 0};
+    for (; is_prefix(*p); p++)
+        if (prefix_stays(*p) && enc->prefixes < sizeof enc->prefix)
+            enc->prefix[enc->prefixes++] = *p;
+    if ((*p & 0xf0) == 0x40) {
+        enc->rex = true;
+        enc->rex_bits = *p++ & 15;
+    }
+    if (t->insn.prefixes & (X86_PREFIX_VEX | X86_PREFIX_EVEX)) {
+        p += parse_vex(p, enc);
+    } else if (*p == 0x0f) {
+        p++;
+        enc->map = *p == 0x38 ? 2 : *p == 0x3a ? 3 : 1;
+        if (enc->map > 1)
+            p++;
+    }
+    enc->opcode = *p++;
+    if (t->form->flags & X86_FORM_MODRM) {
+        enc->modrm = *p;
+        p += 1 + displacement_size(p);
+    }
+    enc->imm = p;
+    enc->imm_len = (unsigned)(end - p);
+}
+
+/* ---- encoding it again ---- */
+
+/* Where its operands are on the host. */
+struct operands {
+    unsigned reg; /* ModRM.reg or the opcode's register */
+    unsigned rm;  /* with mod 3 */
+    unsigned vvvv;
+    const struct host_mem *mem;
+};
+
+static unsigned extension_bits(const struct operands *o)
+{
+    unsigned bits = o->reg & 8 ? 4 : 0;
+    if (!o->mem)
+        return bits | (o->rm & 8 ? 1 : 0);
+    if (o->mem->index != HOST_NONE && (o->mem->index & 8))
+        bits |= 2;
+    if (o->mem->base != HOST_NONE && (o->mem->base & 8))
+        bits |= 1;
+    return bits;
+}
+
+static void emit_escape(struct emit *e, unsigned map)
+{
+    if (map)
+        emit_byte(e, 0x0f);
+    if (map == 2)
+        emit_byte(e, 0x38);
+    if (map == 3)
+        emit_byte(e, 0x3a);
+}
+
+static void emit_legacy(struct emit *e, const struct encoding *enc, const struct operands *o)
+{
+    unsigned rex = (enc->rex_bits & 8u) | extension_bits(o);
+    emit_bytes(e, enc->prefix, enc->prefixes);
+    if (rex || enc->rex)
+        emit_byte(e, 0x40 | rex);
+    emit_escape(e, enc->map);
+}
+
+static void emit_vex(struct emit *e, const struct encoding *enc, const struct operands *o,
+                     bool has_vvvv)
+{
+    unsigned p1 = enc->p1;
+    if (has_vvvv)
+        p1 = (p1 & 0x87) | (~o->vvvv & 15) << 3;
+    emit_byte(e, 0xc4);
+    emit_byte(e, (~extension_bits(o) & 7) << 5 | enc->map);
+    emit_byte(e, p1);
+}
+
+/* The operation with its operands where `o` says. `opcode_reg`: the opcode's low bits are a
+ * register (o->rm). */
+static void emit_again(struct translator *t, const struct encoding *enc, const struct operands *o,
+                       bool opcode_reg, bool has_vvvv)
+{
+    struct emit *e = &t->e;
+    if (o->mem && o->mem->gs)
+        emit_byte(e, 0x65);
+    if (enc->vex)
+        emit_vex(e, enc, o, has_vvvv);
+    else
+        emit_legacy(e, enc, o);
+    emit_byte(e, opcode_reg ? (enc->opcode & 0xf8u) | (o->rm & 7) : enc->opcode);
+    if (t->form->flags & X86_FORM_MODRM) {
+        if (o->mem)
+            emit_memory(e, o->reg, o->mem, false);
+        else
+            emit_byte(e, 0xc0 | (o->reg & 7) << 3 | (o->rm & 7));
+    }
+    emit_bytes(e, enc->imm, enc->imm_len);
+}
+
+/* ---- memory operands ---- */
+
+static struct host_mem based(unsigned base, int32_t disp)
+{
+    return (struct host_mem){.base = (uint8_t)base, .index = HOST_NONE, .disp = disp};
+}
+
+/* S2 := the addend of the page that the address in `reg` is in. */
+static void emit_lookup(struct emit *e, unsigned reg)
+{
+    emit_rorx(e, S2, reg, 12);
+    emit_move32(e, S2, S2);
+    struct host_mem m = {.base = HOST_NONE, .index = S2, .scale = 3, .gs = true};
+    emit_op_mem(e, 8, 0x8b, S2, &m);
+}
+
+/* Leaves for C if the n bytes at the address in S1 are not in one page; uses S2. No flags: JRCXZ
+ * is the one branch that needs none. */
+static void emit_page_end_check(struct translator *t, unsigned n)
+{
+    struct emit *e = &t->e;
+    struct host_mem last = based(HOST_RCX, (int32_t)n - 1);
+    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_pext(e, HOST_RCX, S1, GS_AREA + CTX_OFFSET_MASK);
+    emit_lea(e, 8, HOST_RCX, &last);
+    emit_rorx(e, HOST_RCX, HOST_RCX, 12);
+    emit_movzx8(e, HOST_RCX, HOST_RCX);
+    uint8_t *inside = emit_jrcxz(e);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    control_emulate(t);
+    emit_here(e, inside);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+}
+
+/* Whether an access of n bytes can cross a page end without the host's alignment check noticing:
+ * that holds 10-byte numbers to be aligned at multiples of 8, and leaves wide vectors alone. */
+static bool must_check(const struct translator *t, unsigned n)
+{
+    return n > 1 && (t->check || n == 10 || n > t->vm->checked_by_host);
+}
+
+static bool through_segment(const struct x86_insn *insn)
+{
+    return insn->segment == X86_FS || insn->segment == X86_GS;
+}
+
+/* S1 := the linear address of the memory operand. False: it can't be done here. */
+static bool emit_address(struct translator *t)
+{
+    const struct x86_insn *insn = &t->insn;
+    struct emit *e = &t->e;
+    struct host_mem m = {.base = HOST_NONE, .index = HOST_NONE, .scale = insn->scale};
+    int64_t disp = insn->disp;
+    if (insn->base == X86_BASE_RIP) {
+        emit_load(e, S1, GS_AREA + CTX_BASE);
+        m.base = S1;
+        disp += t->next;
+    } else if (insn->base != X86_NO_REG) {
+        m.base = insn->base;
+        if (displaced(insn->base)) {
+            emit_load(e, S1, GS_GPR(insn->base));
+            m.base = S1;
+        }
+    }
+    if (insn->index != X86_NO_REG) {
+        m.index = insn->index;
+        if (displaced(insn->index)) {
+            emit_load(e, S2, GS_GPR(insn->index));
+            m.index = S2;
+        }
+    }
+    if (disp != (int32_t)disp)
+        return false;
+    m.disp = (int32_t)disp;
+    emit_lea(e, insn->addrsize, S1, &m);
+    if (through_segment(insn)) {
+        struct host_mem sum = {.base = S1, .index = S2};
+        emit_load(e, S2, GS_VCPU + (insn->segment == X86_FS ? STATE_FS_BASE : STATE_GS_BASE));
+        emit_lea(e, 8, S1, &sum);
+    }
+    return true;
+}
+
+/* A register that is its own, with a displacement: one scratch register is enough. */
+static bool is_simple(const struct translator *t, unsigned n)
+{
+    const struct x86_insn *insn = &t->insn;
+    return insn->base < 16 && !displaced(insn->base) && insn->index == X86_NO_REG &&
+           insn->addrsize == 8 && !through_segment(insn) && !must_check(t, n);
+}
+
+/* Emits what finds the memory operand of n bytes, and says in `m` where it is then. With
+ * need_register, *scratch is a register that is free. */
+static bool emit_operand(struct translator *t, unsigned n, bool need_register, struct host_mem *m,
+                         unsigned *scratch)
+{
+    struct emit *e = &t->e;
+    if (is_simple(t, n)) {
+        unsigned base = t->insn.base;
+        int32_t disp = (int32_t)t->insn.disp;
+        if (disp) {
+            struct host_mem at = based(base, disp);
+            emit_lea(e, 8, S2, &at);
+        }
+        emit_lookup(e, disp ? S2 : base);
+        *m = (struct host_mem){.base = (uint8_t)base, .index = S2, .disp = disp};
+        *scratch = S1;
+        return true;
+    }
+    if (!emit_address(t))
+        return false;
+    if (must_check(t, n))
+        emit_page_end_check(t, n);
+    emit_lookup(e, S1);
+    *m = (struct host_mem){.base = S1, .index = S2};
+    if (need_register) {
+        emit_lea(e, 8, S1, m);
+        *m = based(S1, 0);
+        *scratch = S2;
+    }
+    return true;
+}
+
+/* ---- registers that are in memory ---- */
+
+/* What an operand of an instruction is to it. */
+enum { READS = 1, WRITES = 2 };
+
+static bool is_one_of(const char *name, const char *const *list)
+{
+    for (; *list; list++)
+        if (strcmp(name, *list) == 0)
+            return true;
+    return false;
+}
+
+static unsigned operand_use(const struct translator *t, unsigned i)
+{
+    static const char *const first_only_written[] = {"mov",  "movzx", "movsx", "movsxd", "movbe",
+                                                     "lea",  "rorx",  "sarx",  "shlx",   "shrx",
+                                                     "andn", "pdep",  "pext",  "mulx",   NULL};
+    static const char *const second_written[] = {"xchg", "xadd", "mulx", NULL};
+    static const char *const only_read[] = {"cmp", "test", "bt", "push", "mul", "div", NULL};
+    const char *name = t->form->mnemonic;
+    unsigned size = x86_operand_size(&t->insn, i);
+    if (i > 0)
+        return is_one_of(name, second_written) ? READS | WRITES : READS;
+    if (is_one_of(name, only_read))
+        return READS;
+    /* Writes of one or two bytes keep the rest. */
+    return size >= 4 && is_one_of(name, first_only_written) ? WRITES : READS | WRITES;
+}
+
+enum { FIELD_NONE, FIELD_REG, FIELD_RM, FIELD_VVVV };
+
+/* Which field of the encoding names the general register of operand i. */
+static unsigned register_field(const struct translator *t, unsigned i)
+{
+    switch (t->form->operand[i].kind) {
+    case OPK_G: return FIELD_REG;
+    case OPK_E:
+    case OPK_R: return t->insn.is_mem ? FIELD_NONE : FIELD_RM;
+    case OPK_Z: return FIELD_RM;
+    case OPK_B: return FIELD_VVVV;
+    default: return FIELD_NONE;
+    }
+}
+
+static unsigned memory_size(const struct translator *t)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
+        switch (t->form->operand[i].kind) {
+        case OPK_E:
+        case OPK_M:
+        case OPK_Q:
+        case OPK_W: return x86_operand_size(&t->insn, i);
+        }
+    }
+    return 0;
+}
+
+static bool has_kind(const struct x86_form *form, unsigned kind)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(form->operand); i++)
+        if (form->operand[i].kind == kind)
+            return true;
+    return false;
+}
+
+/* AH, CH, DH, BH: not to be named beside a scratch register. */
+static bool names_high_byte(const struct translator *t)
+{
+    const struct x86_insn *insn = &t->insn;
+    if (insn->rex || insn->prefixes & (X86_PREFIX_VEX | X86_PREFIX_EVEX))
+        return false;
+    return ((t->form->flags & X86_FORM_REG_BYTE) && insn->reg >= 4) ||
+           ((t->form->flags & X86_FORM_RM_BYTE) && !insn->is_mem && insn->rm >= 4);
+}
+
+/* One displaced register of the instruction: where it is while the instruction runs. */
+struct stand_in {
+    unsigned guest, host, use;
+};
+
+struct stand_ins {
+    struct stand_in in[2];
+    unsigned n;
+};
+
+static bool add_stand_in(struct stand_ins *s, unsigned guest, unsigned use, const unsigned *free,
+                         unsigned free_count)
+{
+    for (unsigned i = 0; i < s->n; i++) {
+        if (s->in[i].guest == guest) {
+            s->in[i].use |= use;
+            return true;
+        }
+    }
+    if (s->n == free_count)
+        return false;
+    s->in[s->n] = (struct stand_in){guest, free[s->n], use};
+    s->n++;
+    return true;
+}
+
+static unsigned stood_in(const struct stand_ins *s, unsigned guest)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        if (s->in[i].guest == guest)
+            return s->in[i].host;
+    return guest;
+}
+
+/* The number in a field, and whether it is a general register's. */
+static unsigned field_value(const struct translator *t, unsigned field)
+{
+    switch (field) {
+    case FIELD_REG: return t->insn.reg;
+    case FIELD_VVVV: return t->insn.vvvv;
+    default: return t->form->flags & X86_FORM_MODRM ? t->insn.rm : t->insn.reg;
+    }
+}
+
+static unsigned count_displaced(const struct translator *t)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
+        unsigned field = register_field(t, i);
+        if (field != FIELD_NONE && displaced(field_value(t, field)))
+            n++;
+    }
+    return n;
+}
+
+static bool assign_stand_ins(const struct translator *t, struct stand_ins *s, struct operands *o,
+                             const unsigned *free, unsigned free_count)
+{
+    bool opcode_reg = has_kind(t->form, OPK_Z);
+    o->reg = t->form->flags & X86_FORM_GROUP ? t->insn.modrm >> 3 & 7u : t->insn.reg;
+    o->rm = opcode_reg ? t->insn.reg : t->insn.rm;
+    o->vvvv = t->insn.vvvv;
+    for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
+        unsigned field = register_field(t, i);
+        unsigned guest = field == FIELD_RM ? o->rm : field_value(t, field);
+        if (field == FIELD_NONE || !displaced(guest))
+            continue;
+        if (!add_stand_in(s, guest, operand_use(t, i), free, free_count))
+            return false;
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
+        switch (register_field(t, i)) {
+        case FIELD_REG: o->reg = stood_in(s, t->insn.reg); break;
+        case FIELD_RM: o->rm = stood_in(s, opcode_reg ? t->insn.reg : t->insn.rm); break;
+        case FIELD_VVVV: o->vvvv = stood_in(s, t->insn.vvvv); break;
+        }
+    }
+    return true;
+}
+
+static void load_stand_ins(struct translator *t, const struct stand_ins *s)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        if (s->in[i].use & READS)
+            emit_load(&t->e, s->in[i].host, GS_GPR(s->in[i].guest));
+}
+
+static void store_stand_ins(struct translator *t, const struct stand_ins *s)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        if (s->in[i].use & WRITES)
+            emit_store(&t->e, s->in[i].host, GS_GPR(s->in[i].guest));
+}
+
+/* ---- instructions ---- */
+
+static void copy_bytes(struct translator *t)
+{
+    emit_bytes(&t->e, t->bytes, t->insn.len);
+}
+
+bool rewrite_copy(struct translator *t)
+{
+    static const unsigned both[] = {S1, S2};
+    struct encoding enc;
+    struct operands o = {.mem = NULL};
+    struct stand_ins s = {.n = 0};
+    struct host_mem m;
+    unsigned displaced_registers = count_displaced(t);
+    if (!t->insn.is_mem && displaced_registers == 0) {
+        copy_bytes(t);
+        return true;
+    }
+    parse(t, &enc);
+    if (enc.evex || (t->insn.is_mem && names_high_byte(t)))
+        return false;
+    if (t->insn.is_mem) {
+        unsigned n = memory_size(t), scratch = S1;
+        if (n == 0 || !emit_operand(t, n, displaced_registers > 0, &m, &scratch) ||
+            !assign_stand_ins(t, &s, &o, &scratch, 1))
+            return false;
+        o.mem = &m;
+    } else if (!assign_stand_ins(t, &s, &o, both, 2)) {
+        return false;
+    }
+    load_stand_ins(t, &s);
+    emit_again(t, &enc, &o, has_kind(t->form, OPK_Z), t->form->flags & X86_FORM_VVVV);
+    store_stand_ins(t, &s);
+    return true;
+}
+
+bool rewrite_lea(struct translator *t)
+{
+    const struct x86_insn *insn = &t->insn;
+    struct emit *e = &t->e;
+    struct host_mem m = {.base = insn->base, .index = insn->index, .scale = insn->scale};
+    int64_t disp = insn->disp;
+    if (insn->base == X86_BASE_RIP) {
+        emit_load(e, S1, GS_AREA + CTX_BASE);
+        m.base = S1;
+        disp += t->next;
+    } else if (insn->base != X86_NO_REG && displaced(insn->base)) {
+        emit_load(e, S1, GS_GPR(insn->base));
+        m.base = S1;
+    }
+    if (insn->index != X86_NO_REG && displaced(insn->index)) {
+        emit_load(e, S2, GS_GPR(insn->index));
+        m.index = S2;
+    }
+    if (disp != (int32_t)disp || insn->opsize == 2)
+        return false;
+    m.disp = (int32_t)disp;
+    unsigned to = displaced(insn->reg) ? S1 : insn->reg;
+    if (insn->addrsize == 4)
+        emit_byte(e, 0x67);
+    emit_lea(e, insn->opsize, to, &m);
+    if (displaced(insn->reg))
+        emit_store(e, to, GS_GPR(insn->reg));
+    return true;
+}
+
+void rewrite_stack(struct translator *t, int32_t disp, unsigned n)
+{
+    struct emit *e = &t->e;
+    struct host_mem m = based(HOST_RSP, disp);
+    if (must_check(t, n)) {
+        emit_lea(e, 8, S1, &m);
+        emit_page_end_check(t, n);
+    }
+    if (disp)
+        emit_lea(e, 8, S2, &m);
+    emit_lookup(e, disp ? S2 : HOST_RSP);
+}
+
+static struct host_mem on_stack(int32_t disp)
+{
+    return (struct host_mem){.base = HOST_RSP, .index = S2, .disp = disp};
+}
+
+static void move_stack(struct emit *e, int32_t by)
+{
+    struct host_mem m = based(HOST_RSP, by);
+    emit_lea(e, 8, HOST_RSP, &m);
+}
+
+/* Pushes a host register that is not S2. */
+static void push(struct translator *t, unsigned reg)
+{
+    struct host_mem m = on_stack(-8);
+    emit_op_mem(&t->e, 8, 0x89, reg, &m);
+    move_stack(&t->e, -8);
+}
+
+bool rewrite_push_reg(struct translator *t)
+{
+    unsigned reg = t->insn.reg;
+    if (t->insn.opsize != 8)
+        return false;
+    rewrite_stack(t, -8, 8);
+    if (displaced(reg))
+        emit_load(&t->e, S1, GS_GPR(reg));
+    push(t, displaced(reg) ? S1 : reg);
+    return true;
+}
+
+bool rewrite_push_imm(struct translator *t)
+{
+    struct host_mem m = on_stack(-8);
+    if (t->insn.opsize != 8)
+        return false;
+    rewrite_stack(t, -8, 8);
+    emit_op_mem(&t->e, 8, 0xc7, 0, &m);
+    emit_u32(&t->e, (uint32_t)t->insn.imm);
+    move_stack(&t->e, -8);
+    return true;
+}
+
+bool rewrite_load_rm(struct translator *t)
+{
+    struct host_mem m;
+    unsigned scratch;
+    if (!t->insn.is_mem) {
+        if (displaced(t->insn.rm))
+            emit_load(&t->e, S1, GS_GPR(t->insn.rm));
+        else
+            emit_move(&t->e, S1, t->insn.rm);
+        return true;
+    }
+    if (!emit_operand(t, 8, false, &m, &scratch))
+        return false;
+    emit_op_mem(&t->e, 8, 0x8b, S1, &m);
+    return true;
+}
+
+bool rewrite_push_rm(struct translator *t)
+{
+    /* The check of the stack access would want S1 while the value is in it. */
+    if (t->insn.opsize != 8 || t->check || !rewrite_load_rm(t))
+        return false;
+    rewrite_stack(t, -8, 8);
+    push(t, S1);
+    return true;
+}
+
+bool rewrite_pop_reg(struct translator *t)
+{
+    unsigned reg = t->insn.reg;
+    struct host_mem m = on_stack(0);
+    if (t->insn.opsize != 8)
+        return false;
+    rewrite_stack(t, 0, 8);
+    emit_op_mem(&t->e, 8, 0x8b, displaced(reg) ? S1 : reg, &m);
+    if (displaced(reg))
+        emit_store(&t->e, S1, GS_GPR(reg));
+    if (reg != HOST_RSP)
+        move_stack(&t->e, 8);
+    return true;
+}
+
+bool rewrite_leave(struct translator *t)
+{
+    struct emit *e = &t->e;
+    struct host_mem frame = {.base = HOST_RBP, .index = S2}, above = based(HOST_RBP, 8);
+    if (t->insn.opsize != 8 || t->check)
+        return false;
+    emit_lookup(e, HOST_RBP);
+    emit_op_mem(e, 8, 0x8b, S1, &frame);
+    emit_lea(e, 8, HOST_RSP, &above);
+    emit_move(e, HOST_RBP, S1);
+    return true;
+}

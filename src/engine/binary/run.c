@@ -1,0 +1,525 @@
+/*
+ * The run loop: into translated code, and what to do when it is left.
+ */
+#include "engine/binary/binary.h"
+
+#include <stdlib.h>
+
+#include "x86/debug.h"
+#include "x86/flags.h"
+#include "x86/forms.h"
+#include "x86/paging.h"
+
+enum { NO_LINK = UINT32_MAX };
+
+/* Instructions that `emulate` runs at a time in a mode that is not translated. */
+enum { EMULATE_AT_A_TIME = 4096 };
+
+enum { HOST_AC = 1 << 18, HOST_IF = 1 << 9 };
+
+/* ---- what is known of linear addresses ---- */
+
+static void forget_jumps(struct jumps *j)
+{
+    struct jump_area *a = j->area;
+    unsigned n = j->count;
+    if (n > ARRAY_LEN(j->filled)) {
+        memset(a, 0, sizeof *a);
+    } else {
+        for (unsigned i = 0; i < n; i++)
+            a->tag[j->filled[i]] = 0;
+    }
+    a->tag[0] = 1; /* 0 would be what address 0 asks for */
+    j->count = 0;
+}
+
+static void remember_jump(struct jumps *j, uint64_t rip, void *to)
+{
+    unsigned i = rip & (JUMPS - 1);
+    if (j->count < ARRAY_LEN(j->filled))
+        j->filled[j->count] = (uint16_t)i;
+    if (j->count <= ARRAY_LEN(j->filled))
+        j->count++;
+    j->area->to[i] = to;
+    j->area->tag[i] = 0 - rip;
+}
+
+static void forget_place(struct binary_vcpu *b)
+{
+    b->resume = NULL;
+    b->came_from = NO_LINK;
+}
+
+void binary_forget_all(struct binary_vcpu *b)
+{
+    for (unsigned i = 0; i < VIEWS; i++)
+        table_flush(&b->table[i]);
+    forget_jumps(&b->kernel);
+    forget_jumps(&b->user);
+    forget_place(b);
+    b->forgotten++;
+}
+
+static void forget_jumps_to(struct jumps *j, uint64_t lin)
+{
+    uint64_t page = lin & X86_PAGE_MASK;
+    for (unsigned i = 0; i < MEMORY_PAGE_SIZE; i++) {
+        unsigned at = (page + i) & (JUMPS - 1);
+        if (((0 - j->area->tag[at]) & X86_PAGE_MASK) == page)
+            j->area->tag[at] = at ? 0 : 1;
+    }
+}
+
+void binary_forget_page(struct binary_vcpu *b, uint64_t lin)
+{
+    for (unsigned i = 0; i < VIEWS; i++)
+        table_drop(&b->table[i], lin);
+    forget_jumps_to(&b->kernel, lin);
+    forget_jumps_to(&b->user, lin);
+    forget_place(b);
+    b->forgotten++;
+}
+
+/* ---- the mode ---- */
+
+static bool is_user(const struct x86_cpu *c)
+{
+    return c->cpl == 3;
+}
+
+/* Whether translated code can run now: 64-bit code under paging, at CPL 0 or 3, with nothing to be
+ * looked at between instructions. */
+static bool mode_allows(const struct engine_vcpu *v)
+{
+    const struct x86_cpu *c = &v->cpu;
+    return c->code == X86_CODE64 && c->paging && (c->cpl == 0 || c->cpl == 3) &&
+           c->tlb != &c->view[TLB_NEVER] && !(c->s.rflags & (FLAG_TF | FLAG_RF)) &&
+           !(c->s.dr[7] & 0xff) && !c->s.shadow_sti && !c->s.shadow_ss && !c->debug_hits &&
+           !v->step_once && c->s.activity == X86_ACTIVE && (c->s.cr0 & CR0_NE);
+}
+
+static uint32_t mode_key(const struct x86_cpu *c)
+{
+    bool avx = !c->no_sse && (c->s.cr4 & CR4_OSXSAVE) &&
+               (c->s.xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX);
+    return (is_user(c) ? KEY_USER : 0) | (c->no_x87 ? 0 : KEY_X87) | (c->no_sse ? 0 : KEY_SSE) |
+           (avx ? KEY_AVX : 0);
+}
+
+static enum x86_privilege privilege(const struct binary_vcpu *b)
+{
+    return x86_privilege(&b->v->cpu);
+}
+
+static unsigned current_view(const struct x86_cpu *c)
+{
+    if (is_user(c))
+        return VIEW_USER;
+    return c->s.rflags & FLAG_AC ? VIEW_AC : VIEW_SUPERVISOR;
+}
+
+/* ---- finding code ---- */
+
+static bool rip_to_gpa(struct binary_vcpu *b, uint64_t rip, uint64_t *gpa)
+{
+    struct x86_walk w;
+    if (!x86_canonical(rip) || !x86_walk(&b->v->cpu, rip, X86_FETCH, privilege(b), &w))
+        return false;
+    *gpa = w.gpa;
+    return memory_find(b->v->vm->memory, w.gpa) != NULL;
+}
+
+static bool close_gate(struct binary_vcpu *b)
+{
+    if (b->v->vm->vcpus == 1)
+        return false;
+    gate_close(&b->v->vm->gate, true);
+    return true;
+}
+
+/* Every block goes; no vCPU is in any. */
+static void recycle(struct binary_vcpu *b)
+{
+    bool closed = close_gate(b);
+    code_flush(&b->vm->code);
+    if (closed)
+        gate_open(&b->v->vm->gate, true);
+}
+
+/* Another vCPU may have recycled the code while this one stood still. */
+static void notice_recycling(struct binary_vcpu *b)
+{
+    if (b->flushes_seen == b->vm->code.flushes)
+        return;
+    b->flushes_seen = b->vm->code.flushes;
+    forget_jumps(&b->kernel);
+    forget_jumps(&b->user);
+    forget_place(b);
+}
+
+static uint32_t make_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key)
+{
+    struct code *c = &b->vm->code;
+    if (!code_has_room(c))
+        recycle(b);
+    emulate_watch_code(b->v, gpa);
+    pthread_mutex_lock(&c->lock);
+    uint32_t n = code_find(c, gpa, key);
+    if (!n && code_has_room(c))
+        n = binary_translate(b->vm, b->v, gpa, key);
+    pthread_mutex_unlock(&c->lock);
+    return n;
+}
+
+/* The link that was left at now leads straight on. */
+static void patch_link(struct binary_vcpu *b, uint32_t n)
+{
+    struct code *c = &b->vm->code;
+    if (b->came_from == NO_LINK)
+        return;
+    const struct link *l = &c->link[b->came_from];
+    const struct translation *to = &c->block[n];
+    const struct translation *from = &c->block[l->block];
+    if (!from->dropped && from->key == to->key && (from->gpa ^ to->gpa) >> MEMORY_PAGE_BITS == 0 &&
+        l->target == (to->gpa & (MEMORY_PAGE_SIZE - 1)))
+        emit_point(c->write + l->patch, c->write + to->code + to->near);
+    b->came_from = NO_LINK;
+}
+
+/* Where to go on at RIP: the host code, or NULL when that instruction is for C. */
+static void *find_code(struct binary_vcpu *b)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    uint64_t gpa;
+    uint32_t key = mode_key(c);
+    if (!rip_to_gpa(b, c->s.rip, &gpa))
+        return NULL;
+    struct code *code = &b->vm->code;
+    uint32_t n = code_find(code, gpa, key);
+    if (!n)
+        n = make_block(b, gpa, key);
+    notice_recycling(b);
+    if (!n || code->block[n].dropped)
+        return NULL;
+    patch_link(b, n);
+    void *to = code_run(code, code->block[n].code);
+    remember_jump(is_user(c) ? &b->user : &b->kernel, c->s.rip, to);
+    return to;
+}
+
+/* ---- in and out ---- */
+
+static void prepare(struct binary_vcpu *b, void *code)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    struct context *x = b->context;
+    binary_fpu_to_context(b);
+    x->code = code;
+    x->ac = current_view(c) == VIEW_AC;
+    x->table = b->table[current_view(c)].entry;
+    x->flags = (x86_rflags(c) & (FLAGS_STATUS | FLAG_DF)) | FLAG_1 | HOST_IF | HOST_AC;
+    x->attend = X86_REQUEST_STOP | X86_REQUEST_GATE | X86_REQUEST_STEP | X86_REQUEST_NMI;
+    if (c->s.rflags & FLAG_IF)
+        x->attend |= X86_REQUEST_INTR;
+    if (c->s.nmi_blocked)
+        x->attend &= ~(uint32_t)X86_REQUEST_NMI;
+}
+
+static void take_back(struct binary_vcpu *b)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    const struct context *x = b->context;
+    x86_set_rflags(c, (c->s.rflags & ~(uint64_t)(FLAGS_STATUS | FLAG_DF)) |
+                          (x->flags & (FLAGS_STATUS | FLAG_DF)));
+    if (!is_user(c)) {
+        c->s.rflags = (c->s.rflags & ~(uint64_t)FLAG_AC) | (x->ac ? FLAG_AC : 0);
+        x86_update_view(c);
+    }
+}
+
+static void enter(struct binary_vcpu *b, void *code)
+{
+    b->resume = NULL;
+    prepare(b, code);
+    atomic_store(&b->running, true);
+    binary_enter(b->context);
+    atomic_store(&b->running, false);
+    if (b->context->reason != LEAVE_REQUEST || b->resume)
+        take_back(b);
+    b->left_for[b->context->reason & 7]++;
+}
+
+/* ---- one instruction in C ---- */
+
+static bool uses_fpu(const struct x86_insn *insn)
+{
+    const struct x86_form *form = x86_form(insn);
+    switch (form->feature) {
+    case X86_FEATURE_BASE:
+    case X86_FEATURE_SYS:
+    case X86_FEATURE_X64:
+    case X86_FEATURE_TSC:
+    case X86_FEATURE_MSR:
+    case X86_FEATURE_SYSCALL:
+    case X86_FEATURE_INVPCID:
+    case X86_FEATURE_SMAP:
+    case X86_FEATURE_RDTSCP:
+    case X86_FEATURE_FSGSBASE: return false;
+    default: return true;
+    }
+}
+
+/* The instruction of a block that translated code stands at: bytes in guest memory. False: it can't
+ * be told. */
+static bool decode_at(struct binary_vcpu *b, uint64_t gpa, struct x86_insn *insn)
+{
+    const uint8_t *bytes = memory_hva(b->v->vm->memory, gpa);
+    unsigned room = MEMORY_PAGE_SIZE - (gpa & (MEMORY_PAGE_SIZE - 1));
+    return bytes && x86_decode(bytes, room, X86_CODE64, insn) == X86_DECODED;
+}
+
+/* Executes the instruction at RIP in C. Returns an exit other than ENGINE_LIMIT when there is one.
+ */
+static enum engine_exit emulate_one(struct binary_vcpu *b)
+{
+    binary_fpu_to_state(b);
+    b->emulated++;
+    return emulate_run_inside(b->v, b->v->cpu.insns + 1);
+}
+
+/* The same, and straight on behind it if that is where the guest goes. */
+static enum engine_exit emulate_in_block(struct binary_vcpu *b, uint32_t n)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    const struct code *code = &b->vm->code;
+    const struct translation *t = &code->block[n];
+    uint64_t base = b->context->base, flushes = code->flushes;
+    uint64_t at = c->s.rip - base - (t->gpa & (MEMORY_PAGE_SIZE - 1));
+    struct x86_insn insn;
+    uint32_t key = mode_key(c);
+    bool decoded = decode_at(b, t->gpa + at, &insn);
+    forget_place(b);
+    uint64_t forgotten = b->forgotten;
+    b->emulated++;
+    if (!decoded || uses_fpu(&insn))
+        binary_fpu_to_state(b);
+    enum engine_exit exit = emulate_run_inside(b->v, c->insns + 1);
+    if (exit != ENGINE_LIMIT || code->flushes != flushes || t->dropped ||
+        b->forgotten != forgotten || !decoded ||
+        c->s.rip != base + (t->gpa & (MEMORY_PAGE_SIZE - 1)) + at + insn.len || mode_key(c) != key)
+        return exit;
+    const struct point *p = &code->point[t->points];
+    for (unsigned i = 0; i < t->insns; i++) {
+        if (p[i].guest == at + insn.len) {
+            b->resume = code_run(code, t->code + p[i].host);
+            b->resume_block = n;
+            break;
+        }
+    }
+    return exit;
+}
+
+/* ---- faults ---- */
+
+struct access {
+    uint64_t lin;
+    unsigned size;
+    bool write;
+};
+
+static uint64_t effective_address(const struct x86_cpu *c, const struct x86_insn *insn)
+{
+    uint64_t a = (uint64_t)insn->disp;
+    if (insn->base == X86_BASE_RIP)
+        a += c->s.rip + insn->len;
+    else if (insn->base != X86_NO_REG)
+        a += c->s.gpr[insn->base];
+    if (insn->index != X86_NO_REG)
+        a += c->s.gpr[insn->index] << insn->scale;
+    if (insn->addrsize == 4)
+        a = (uint32_t)a;
+    if (insn->segment == X86_FS || insn->segment == X86_GS)
+        a += c->s.seg[insn->segment].base;
+    return a;
+}
+
+static bool named(const struct x86_form *form, const char *sem)
+{
+    return strcmp(form->sem, sem) == 0;
+}
+
+/* What an instruction may access in memory: at most two. */
+static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, struct access *out)
+{
+    const struct x86_form *form = x86_form(insn);
+    unsigned n = 0;
+    if (!form->sem)
+        return 0;
+    if (insn->is_mem && !(form->flags & X86_FORM_ADDRESS)) {
+        bool reads = strcmp(form->mnemonic, "cmp") == 0 || strcmp(form->mnemonic, "test") == 0;
+        bool first = false;
+        unsigned size = 1;
+        for (unsigned i = 0; i < ARRAY_LEN(form->operand); i++) {
+            unsigned kind = form->operand[i].kind;
+            if (kind == OPK_E || kind == OPK_M || kind == OPK_W || kind == OPK_Q) {
+                first = i == 0;
+                size = x86_operand_size(insn, i);
+            }
+        }
+        bool write = first && !reads && !named(form, "push_rm") && !named(form, "jmp_rm") &&
+                     !named(form, "call_rm") && strncmp(form->mnemonic, "bt", 3) != 0 &&
+                     form->feature != X86_FEATURE_X87;
+        if (form->feature == X86_FEATURE_X87)
+            write =
+                strncmp(form->mnemonic, "fst", 3) == 0 || strncmp(form->mnemonic, "fist", 4) == 0 ||
+                strncmp(form->mnemonic, "fns", 3) == 0 || strncmp(form->mnemonic, "fbst", 4) == 0;
+        out[n++] = (struct access){effective_address(c, insn), size ? size : 1, write};
+    }
+    uint64_t rsp = c->s.gpr[X86_RSP];
+    if (named(form, "push_r") || named(form, "push_i") || named(form, "push_rm") ||
+        named(form, "call") || named(form, "call_rm"))
+        out[n++] = (struct access){rsp - 8, 8, true};
+    else if (named(form, "pop_r") || named(form, "ret"))
+        out[n++] = (struct access){rsp, 8, false};
+    else if (named(form, "leave"))
+        out[n++] = (struct access){c->s.gpr[X86_RBP], 8, false};
+    return n;
+}
+
+/* Enters the page into the view in use. False: the access is not one for a table. */
+static bool fill(struct binary_vcpu *b, const struct access *a)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    struct memory *m = b->v->vm->memory;
+    struct table *t = &b->table[current_view(c)];
+    struct x86_walk w;
+    if (((a->lin + a->size - 1) ^ a->lin) & X86_PAGE_MASK)
+        return false;
+    if (table_has(t, a->lin, a->write))
+        return true;
+    if (!x86_canonical(a->lin) ||
+        !x86_walk(c, a->lin, a->write ? X86_WRITE : X86_READ, privilege(b), &w))
+        return false;
+    const struct memory_region *r = memory_find(m, w.gpa);
+    if (!r)
+        return false;
+    bool watched = atomic_load(memory_flags(m, w.gpa)) & (MEMORY_CODE | MEMORY_CLEAN);
+    if (a->write && watched)
+        return false;
+    b->filled++;
+    return table_fill(t, a->lin, r->offset + (w.gpa - r->gpa), w.writable && !watched);
+}
+
+/* From now on the accesses of the instruction at gpa are looked at for page ends. */
+static void mark_checked(struct binary_vcpu *b, uint64_t gpa)
+{
+    const struct memory_region *r = memory_find(b->v->vm->memory, gpa);
+    uint64_t offset = r->offset + (gpa - r->gpa);
+    __atomic_fetch_or(&b->vm->checked[offset / 8], (uint8_t)(1u << (offset % 8)), __ATOMIC_RELAXED);
+}
+
+/* Makes the block again, with what is known now. */
+static void drop_block(struct binary_vcpu *b, uint32_t n)
+{
+    struct code *c = &b->vm->code;
+    bool closed = close_gate(b);
+    code_drop_one(c, n, b->vm->stale_piece);
+    if (closed)
+        gate_open(&b->v->vm->gate, true);
+}
+
+static enum engine_exit after_fault(struct binary_vcpu *b)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    const struct translation *t = &b->vm->code.block[b->resume_block];
+    void *resume = b->resume;
+    uint64_t gpa = (t->gpa & X86_PAGE_MASK) | (c->s.rip & ~X86_PAGE_MASK);
+    struct x86_insn insn;
+    struct access access[2];
+    if (b->fault_signal == SIGBUS) {
+        uint32_t n = b->resume_block;
+        mark_checked(b, gpa);
+        drop_block(b, n);
+        forget_place(b);
+        return emulate_one(b);
+    }
+    if (b->fault_signal == SIGSEGV && decode_at(b, gpa, &insn)) {
+        uint64_t filled = b->filled;
+        unsigned n = accesses(c, &insn, access), done = 0;
+        while (done < n && fill(b, &access[done]))
+            done++;
+        if (n && done == n && b->filled != filled) {
+            b->resume = resume;
+            return ENGINE_LIMIT;
+        }
+    }
+    return emulate_in_block(b, b->resume_block);
+}
+
+/* ---- the loop ---- */
+
+static bool asked(const struct binary_vcpu *b)
+{
+    const struct x86_cpu *c = &b->v->cpu;
+    uint32_t request = atomic_load_explicit(&c->request, memory_order_acquire);
+    if (!(c->s.rflags & FLAG_IF))
+        request &= ~(uint32_t)X86_REQUEST_INTR;
+    return request || (c->s.nmi_pending && !c->s.nmi_blocked);
+}
+
+/* What has to be done where translated code left. */
+static enum engine_exit attend_leave(struct binary_vcpu *b)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    struct context *x = b->context;
+    const struct code *code = &b->vm->code;
+    switch (x->reason) {
+    case LEAVE_LINK:
+        b->came_from = x->link;
+        c->s.rip = x->base + code->link[x->link].target;
+        return ENGINE_LIMIT;
+    case LEAVE_STALE:
+        c->s.rip = x->base + (code->block[x->link].gpa & (MEMORY_PAGE_SIZE - 1));
+        return ENGINE_LIMIT;
+    case LEAVE_EMULATE: return emulate_in_block(b, x->link);
+    case LEAVE_FAULT: return after_fault(b);
+    default: return ENGINE_LIMIT;
+    }
+}
+
+static enum engine_exit step(struct binary_vcpu *b)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    if (!mode_allows(b->v)) {
+        forget_place(b);
+        binary_fpu_to_state(b);
+        bool step_one = c->code == X86_CODE64;
+        return emulate_run_inside(b->v, c->insns + (step_one ? 1 : EMULATE_AT_A_TIME));
+    }
+    if (asked(b)) {
+        forget_place(b);
+        return emulate_one(b);
+    }
+    notice_recycling(b);
+    if (b->resume && b->vm->code.block[b->resume_block].dropped)
+        b->resume = NULL;
+    void *code = b->resume ? b->resume : find_code(b);
+    if (!code)
+        return emulate_one(b);
+    enter(b, code);
+    return attend_leave(b);
+}
+
+enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit)
+{
+    struct engine_vcpu *v = b->v;
+    enum engine_exit exit = ENGINE_LIMIT;
+    if (!binary_signals_enter(b))
+        return ENGINE_FAILED;
+    emulate_enter_gate(v);
+    do
+        exit = v->cpu.insns < insns_limit ? step(b) : ENGINE_LIMIT;
+    while (exit == ENGINE_LIMIT && v->cpu.insns < insns_limit);
+    emulate_leave_gate(v);
+    return exit;
+}

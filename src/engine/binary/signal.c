@@ -1,0 +1,172 @@
+/*
+ * Signals: how translated code's faults, and other threads' requests, reach the vCPU's thread.
+ *
+ * The handler decides nothing. It says where the guest was, and sends the thread on to
+ * binary_leave(), as if the translated code had left there by itself. A request can only be
+ * attended to between two guest instructions; one that comes in the middle of an instruction's host
+ * code waits until the thread has single-stepped to the next one's beginning.
+ */
+#include "engine/binary/binary.h"
+
+#include <errno.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+/* The vCPU that this thread runs: all that a handler has to go by. */
+static _Thread_local struct binary_vcpu *current;
+
+extern const char binary_enter_look[], binary_enter_asked[];
+
+enum { HOST_TF = 1 << 8, HOST_AC = 1 << 18, HOST_DF = 1 << 10 };
+
+static int kick_signal(void)
+{
+    return SIGRTMIN + 3;
+}
+
+/* C code may make misaligned accesses. */
+static void clear_alignment_check(void)
+{
+    __asm__ volatile("pushfq\n\tandl %0, (%%rsp)\n\tpopfq" ::"i"(~HOST_AC) : "memory", "cc");
+}
+
+static void leave(struct binary_vcpu *b, ucontext_t *uc, uint32_t reason)
+{
+    b->context->reason = reason;
+    b->stepping = false;
+    uc->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)HOST_TF;
+    uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)binary_leave;
+}
+
+/* The guest is at instruction `point` of block n. */
+static void set_guest_rip(struct binary_vcpu *b, uint32_t n, int point)
+{
+    const struct code *c = &b->vm->code;
+    const struct translation *t = &c->block[n];
+    const struct point *p = &c->point[t->points + (unsigned)point];
+    b->v->cpu.s.rip = b->context->base + (t->gpa & (MEMORY_PAGE_SIZE - 1)) + p->guest;
+    b->resume = code_run(c, t->code + p->host);
+    b->resume_block = n;
+}
+
+static bool in_entry(uintptr_t rip)
+{
+    return rip >= (uintptr_t)binary_enter_look && rip < (uintptr_t)binary_leave;
+}
+
+/* Someone asks for something, or a step towards the next instruction is done. */
+static void look_at_request(struct binary_vcpu *b, ucontext_t *uc)
+{
+    greg_t *regs = uc->uc_mcontext.gregs;
+    void *rip = (void *)regs[REG_RIP];
+    bool exact = false;
+    if (in_entry((uintptr_t)rip)) { /* nothing has happened yet: begin by looking */
+        regs[REG_RDI] = (greg_t)(uintptr_t)b->context;
+        regs[REG_RSP] = (greg_t)b->context->host_rsp;
+        regs[REG_RIP] = (greg_t)(uintptr_t)binary_enter_asked;
+        regs[REG_EFL] &= ~(greg_t)(HOST_TF | HOST_AC | HOST_DF);
+        b->stepping = false;
+        return;
+    }
+    if (!code_holds(&b->vm->code, rip)) { /* on its way out */
+        regs[REG_EFL] &= ~(greg_t)HOST_TF;
+        b->stepping = false;
+        return;
+    }
+    uint32_t n = code_at(&b->vm->code, rip);
+    int point = n ? code_point(&b->vm->code, n, rip, &exact) : -1;
+    if (exact) {
+        set_guest_rip(b, n, point);
+        leave(b, uc, LEAVE_REQUEST);
+        return;
+    }
+    b->stepping = true;
+    regs[REG_EFL] |= HOST_TF;
+}
+
+static bool take_fault(struct binary_vcpu *b, int signal, const siginfo_t *info, ucontext_t *uc)
+{
+    void *rip = (void *)uc->uc_mcontext.gregs[REG_RIP];
+    bool exact;
+    uint32_t n = code_at(&b->vm->code, rip);
+    int point = n ? code_point(&b->vm->code, n, rip, &exact) : -1;
+    if (point < 0)
+        return false;
+    set_guest_rip(b, n, point);
+    b->fault_signal = signal;
+    b->fault_address = (uintptr_t)info->si_addr;
+    leave(b, uc, LEAVE_FAULT);
+    return true;
+}
+
+/* Not ours: the default action, when the instruction is run again. */
+static void give_up(int signal_number)
+{
+    signal(signal_number, SIG_DFL);
+}
+
+static void handle(int signal, siginfo_t *info, void *context)
+{
+    clear_alignment_check();
+    struct binary_vcpu *b = current;
+    if (signal == kick_signal()) {
+        if (b)
+            look_at_request(b, context);
+        return;
+    }
+    if (b && signal == SIGTRAP && b->stepping)
+        look_at_request(b, context);
+    else if (!b || !take_fault(b, signal, info, context))
+        give_up(signal);
+}
+
+bool binary_signals_install(struct error *err)
+{
+    const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, kick_signal()};
+    struct sigaction sa = {.sa_sigaction = handle,
+                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+    sigfillset(&sa.sa_mask);
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+        if (sigaction(signals[i], &sa, NULL) != 0)
+            return error_errno(err, "engine binary: signal %d can't be handled", signals[i]);
+    return true;
+}
+
+/* ---- a thread that runs translated code ---- */
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+
+/* The guest's RSP is the host's while it runs and may point anywhere, to this stack as well: with
+ * SS_AUTODISARM the kernel begins at its top all the same. */
+static bool set_stack(struct binary_vcpu *b)
+{
+    size_t size = (getauxval(AT_MINSIGSTKSZ) + (64 << 10) + 4095) & ~(size_t)4095;
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return false;
+    b->stack = (stack_t){.ss_sp = p, .ss_size = size, .ss_flags = (int)SS_AUTODISARM};
+    if (sigaltstack(&b->stack, NULL) == 0)
+        return true;
+    munmap(p, size);
+    return false;
+}
+
+bool binary_signals_enter(struct binary_vcpu *b)
+{
+    if (current == b)
+        return true;
+    if (!current && !set_stack(b))
+        return false;
+    current = b;
+    return true;
+}
+
+void binary_kick(struct binary_vcpu *b)
+{
+    if (atomic_load(&b->running))
+        pthread_kill(b->v->thread, kick_signal());
+}

@@ -1,0 +1,76 @@
+/*
+ * Flat tables: from guest-virtual to host addresses without a compare or a branch.
+ *
+ * A table has one entry of 8 bytes for each guest page, indexed by bits 43:12 of the address: 32
+ * GiB of address space, of which only the pages that are used are ever touched. An entry is an
+ * addend: the access to guest address a is made at host address a + entry. Three things make
+ * that safe for each of the 2^64 addresses:
+ *
+ * - An entry for the page at address p of the guest is H - p, H being a host page. The address bits
+ *   that do not index, 63:44, move the sum by multiples of 2^44 from H: at all seven other places
+ *   in the host's half of the address space nothing is mapped (they are reserved), the rest is not
+ *   canonical.
+ * - A missing entry has H in a page that nothing is mapped at, so the access itself faults.
+ * - Table pages that were never filled can't be read: the load of the entry faults.
+ *
+ * A page that may be read but not written now (no dirty bit yet, code, write protection) has H in a
+ * second, read-only mapping of guest memory. docs/binary-translation.md has the argument whole.
+ */
+#ifndef DOPPEL_ENGINE_BINARY_TABLE_H
+#define DOPPEL_ENGINE_BINARY_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "engine/binary/layout.h"
+
+struct memory;
+
+#define TABLE_ENTRIES (UINT64_C(1) << 32)
+#define TABLE_BYTES   (TABLE_ENTRIES * 8)
+
+/* Guest memory as tables refer to it. */
+struct windows {
+    uintptr_t writable;  /* host address of RAM offset 0 */
+    uintptr_t read_only; /* the same, mapped read-only */
+    uintptr_t nowhere;   /* a page that is never mapped, in any slot of 2^44 */
+    uint64_t size;       /* bytes of RAM */
+};
+
+/* Maps RAM a second time and reserves what must stay unmapped. */
+bool windows_create(struct windows *w, const struct memory *memory, struct error *err);
+void windows_destroy(struct windows *w);
+
+/* One filled entry: its index and the number of its page in RAM (from offset 0). */
+struct filled {
+    uint32_t index;
+    uint32_t page;
+};
+
+struct table {
+    uint64_t *entry; /* the table's base: what GS points to while it is in use */
+    void *mapping;   /* with the context and the jump cache below it */
+    uint64_t *open;  /* a bit for each page of the table: it can be read */
+    struct filled *journal;
+    uint32_t filled, room;
+    const struct windows *windows;
+};
+
+/* area_fd is mapped below the table: the context at area_offset, the jump cache at jump_offset. */
+bool table_create(struct table *t, const struct windows *w, int area_fd, uint64_t area_offset,
+                  uint64_t jump_offset, struct error *err);
+void table_destroy(struct table *t);
+
+/* Enters the page of guest address va as RAM offset `offset`. False: no memory for it. */
+bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable);
+/* Takes out the page of va; every page. */
+void table_drop(struct table *t, uint64_t va);
+void table_flush(struct table *t);
+/* Makes every entry of the RAM page at `offset` read-only. */
+void table_protect(struct table *t, uint64_t offset);
+/* Whether the page of va has an entry, and may be written by it. */
+bool table_has(const struct table *t, uint64_t va, bool write);
+
+#endif

@@ -1,0 +1,136 @@
+/*
+ * From guest code to host code, a block at a time: straight on from its first instruction through
+ * branches that are not taken, until something goes elsewhere for certain, or the page ends.
+ */
+#include "engine/binary/translator.h"
+
+/* The entry from elsewhere: S1 holds the block's own address. */
+static void emit_far_entry(struct translator *t)
+{
+    struct host_mem page = {.base = S1, .index = HOST_NONE, .disp = -(int32_t)t->first};
+    emit_lea(&t->e, 8, S1, &page);
+    emit_store(&t->e, S1, GS_AREA + CTX_BASE);
+}
+
+/* Supervisor code switches between two tables. */
+static bool set_ac(struct translator *t, bool ac)
+{
+    emit_store_imm64(&t->e, GS_AREA + CTX_AC, ac);
+    emit_load(&t->e, S1, GS_AREA + (ac ? CTX_TABLE_K : CTX_TABLE_S));
+    emit_wrgsbase(&t->e, S1);
+    return true;
+}
+
+static bool translate_copy(struct translator *t, enum how how)
+{
+    switch (how) {
+    case HOW_COPY: return rewrite_copy(t);
+    case HOW_NOTHING: return true;
+    case HOW_LEA: return rewrite_lea(t);
+    case HOW_PUSH_REG: return rewrite_push_reg(t);
+    case HOW_PUSH_IMM: return rewrite_push_imm(t);
+    case HOW_PUSH_RM: return rewrite_push_rm(t);
+    case HOW_POP_REG: return rewrite_pop_reg(t);
+    case HOW_LEAVE: return rewrite_leave(t);
+    case HOW_STAC: return set_ac(t, true);
+    case HOW_CLAC: return set_ac(t, false);
+    default: return false;
+    }
+}
+
+/* Translates the current instruction. True: the block ends with it. */
+static bool translate_insn(struct translator *t, enum how how)
+{
+    switch (how) {
+    case HOW_JCC: return control_jcc(t);
+    case HOW_JMP: return control_jmp(t);
+    case HOW_JMP_RM: return control_jmp_rm(t);
+    case HOW_CALL: return control_call(t);
+    case HOW_CALL_RM: return control_call_rm(t);
+    case HOW_RET: return control_ret(t);
+    case HOW_JCXZ: return control_jcxz(t);
+    case HOW_LOOP: return control_loop(t);
+    default: break;
+    }
+    uint8_t *before = t->e.at;
+    if (how != HOW_EMULATE && translate_copy(t, how))
+        return false;
+    t->e.at = before;
+    control_emulate(t);
+    /* What follows a branch that C takes is not executed; other instructions come back here. */
+    return t->form->flags & X86_FORM_BRANCH;
+}
+
+static bool must_check(const struct binary_vm *vm, uint64_t offset)
+{
+    return vm->checked[offset / 8] >> (offset % 8) & 1;
+}
+
+/* Decodes the instruction at t->at. What is no instruction is left to C, which raises the fault. */
+static enum x86_decode_status decode(struct translator *t)
+{
+    t->bytes = t->page + t->at;
+    enum x86_decode_status status =
+        x86_decode(t->bytes, MEMORY_PAGE_SIZE - t->at, X86_CODE64, &t->insn);
+    if (status == X86_DECODED) {
+        t->form = x86_form(&t->insn);
+        t->next = t->at + t->insn.len;
+    }
+    return status;
+}
+
+/* Returns the number of instructions; t->at is behind the last. */
+static unsigned translate_insns(struct translator *t, struct point *point, uint64_t ram_offset)
+{
+    unsigned n = 0;
+    bool ended = false;
+    while (n < TRANSLATOR_INSNS && t->at < MEMORY_PAGE_SIZE && !ended) {
+        enum x86_decode_status status = decode(t);
+        if (status == X86_DECODE_SHORT)
+            break;
+        point[n++] = (struct point){(uint16_t)(t->e.at - t->start), (uint16_t)(t->at - t->first)};
+        if (status != X86_DECODED) {
+            control_emulate(t);
+            t->at++;
+            return n;
+        }
+        t->check = must_check(t->vm, ram_offset + t->at);
+        ended = translate_insn(t, binary_how(&t->insn, t->key));
+        t->at = t->next;
+    }
+    if (n && !ended)
+        control_go(t, (int32_t)t->at);
+    return n;
+}
+
+uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t gpa, uint32_t key)
+{
+    struct code *c = &vm->code;
+    uint64_t page_gpa = gpa & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
+    const struct memory_region *region = memory_find(v->vm->memory, gpa);
+    struct translator t = {
+        .vm = vm,
+        .e = code_begin(c),
+        .page = memory_hva(v->vm->memory, page_gpa),
+        .page_gpa = page_gpa,
+        .key = key,
+        .block = c->blocks,
+        .first = (unsigned)(gpa - page_gpa),
+        .at = (unsigned)(gpa - page_gpa),
+    };
+    t.start = t.e.at;
+    emit_far_entry(&t);
+    struct translation block = {.gpa = gpa, .key = key, .points = c->points};
+    block.near = (uint16_t)(t.e.at - t.start);
+    struct point *point = &c->point[c->points];
+    unsigned n = translate_insns(&t, point, region->offset + (page_gpa - region->gpa));
+    if (n == 0)
+        return NO_BLOCK;
+    while (t.e.at - t.start < block.near + CODE_STALE_BYTES)
+        emit_byte(&t.e, 0xcc);
+    block.insns = (uint16_t)n;
+    block.bytes = (uint16_t)(t.at - t.first);
+    point[n] = (struct point){(uint16_t)(t.e.at - t.start), block.bytes};
+    control_side_exits(&t);
+    return t.e.full ? NO_BLOCK : code_commit(c, &t.e, &block);
+}

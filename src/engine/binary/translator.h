@@ -1,0 +1,111 @@
+/*
+ * A translation in progress, as translate.c, rewrite.c and control.c pass it on.
+ */
+#ifndef DOPPEL_ENGINE_BINARY_TRANSLATOR_H
+#define DOPPEL_ENGINE_BINARY_TRANSLATOR_H
+
+#include "engine/binary/binary.h"
+#include "x86/forms.h"
+
+/* The two host registers that never hold a guest register: R14 and R15 of the guest are in memory.
+ */
+enum { S1 = HOST_R14, S2 = HOST_R15 };
+
+static inline bool displaced(unsigned reg)
+{
+    return reg == S1 || reg == S2;
+}
+
+enum { TRANSLATOR_INSNS = 64, TRANSLATOR_EXITS = TRANSLATOR_INSNS + 1 };
+
+/* A branch whose target is code that is written behind the block. */
+struct side_exit {
+    uint8_t *rel32; /* of the branch */
+    int32_t target; /* from the guest page's start */
+};
+
+struct translator {
+    struct binary_vm *vm;
+    struct emit e;
+    uint8_t *start;      /* of the block's host code */
+    const uint8_t *page; /* the guest's code page */
+    uint64_t page_gpa;
+    uint32_t key;
+    uint32_t block;       /* the number it will have */
+    unsigned first, at;   /* offsets in the page: of the block, of the current instruction */
+    unsigned next;        /* of the instruction behind it */
+    const uint8_t *bytes; /* of the current instruction */
+    struct x86_insn insn;
+    const struct x86_form *form;
+    bool check; /* its accesses are looked at for page ends */
+    struct side_exit exit[TRANSLATOR_EXITS];
+    unsigned exits;
+};
+
+/* How a form is run. */
+enum how {
+    HOW_EMULATE, /* in C, one instruction */
+    HOW_COPY,    /* as it is, with its memory operand and displaced registers rewritten */
+    HOW_NOTHING,
+    HOW_LEA,
+    HOW_PUSH_REG,
+    HOW_PUSH_IMM,
+    HOW_PUSH_RM,
+    HOW_POP_REG,
+    HOW_LEAVE,
+    /* these end a block, or may */
+    HOW_JCC,
+    HOW_JMP,
+    HOW_JMP_RM,
+    HOW_CALL,
+    HOW_CALL_RM,
+    HOW_RET,
+    HOW_JCXZ,
+    HOW_LOOP,
+    HOW_STAC,
+    HOW_CLAC,
+};
+
+/* form.c */
+enum how binary_how(const struct x86_insn *insn, uint32_t key);
+
+/* rewrite.c: one instruction that falls through to the next. False: emulate it (nothing that
+ * matters was emitted; the caller takes it back). */
+bool rewrite_copy(struct translator *t);
+bool rewrite_lea(struct translator *t);
+bool rewrite_push_reg(struct translator *t);
+bool rewrite_push_imm(struct translator *t);
+bool rewrite_push_rm(struct translator *t);
+bool rewrite_pop_reg(struct translator *t);
+bool rewrite_leave(struct translator *t);
+/* Puts the address of a page's entry... S2 := addend for the access of n bytes at [rsp + disp]. */
+void rewrite_stack(struct translator *t, int32_t disp, unsigned n);
+/* Loads the r/m operand (register or memory, 8 bytes) into S1. */
+bool rewrite_load_rm(struct translator *t);
+
+/* control.c: branches. True: the block ends here. */
+bool control_jcc(struct translator *t);
+bool control_jmp(struct translator *t);
+bool control_call(struct translator *t);
+bool control_ret(struct translator *t);
+bool control_jmp_rm(struct translator *t);
+bool control_call_rm(struct translator *t);
+bool control_jcxz(struct translator *t);
+bool control_loop(struct translator *t);
+/* Leaves for C, which executes the instruction; the block goes on behind it. */
+void control_emulate(struct translator *t);
+/* Goes on at an offset from the page's start, unconditionally. */
+void control_go(struct translator *t, int32_t target);
+/* Writes what the side exits lead to. */
+void control_side_exits(struct translator *t);
+
+/* S1 := the current page's address + offset. */
+static inline void emit_in_page(struct emit *e, int32_t offset)
+{
+    struct host_mem m = {.base = S1, .index = HOST_NONE, .disp = offset};
+    emit_load(e, S1, GS_AREA + CTX_BASE);
+    if (offset)
+        emit_lea(e, 8, S1, &m);
+}
+
+#endif
