@@ -143,62 +143,8 @@ bool cgroups_are_v2(const struct cgroups *g)
 
 /* ---- choosing ---- */
 
-/* systemd nests slices by their names: a-b.slice is in a.slice. */
-static bool slice_path(const char *slice, char *out, size_t size)
+bool cgroups_choose(struct cgroups *g, const char *path, const char *id, struct error *err)
 {
-    size_t length = strlen(slice), used = 0;
-    if (length < 6 || strcmp(slice + length - 6, ".slice") != 0)
-        return false;
-    length -= 6;
-    out[0] = 0;
-    if (length == 1 && slice[0] == '-')
-        return true;
-    for (size_t i = 1; i <= length; i++)
-        if (i == length || slice[i] == '-') {
-            int n = snprintf(out + used, size - used, "/%.*s.slice", (int)i, slice);
-            if (n < 0 || (size_t)n >= size - used)
-                return false;
-            used += (size_t)n;
-        }
-    return true;
-}
-
-static bool systemd_path(const char *path, const char *id, char *out, size_t size,
-                         struct error *err)
-{
-    char copy[1024], slices[2048];
-    char *prefix = NULL, *name = NULL;
-    snprintf(copy, sizeof copy, "%s", path ? path : "");
-    if ((prefix = strchr(copy, ':'))) {
-        *prefix++ = 0;
-        if ((name = strchr(prefix, ':')))
-            *name++ = 0;
-    }
-    if (!path || !*path) {
-        snprintf(out, size, "/system.slice/doppel-%s.scope", id);
-        return true;
-    }
-    if (!name || !slice_path(*copy ? copy : "system.slice", slices, sizeof slices))
-        return error_set(err, "config.json: linux.cgroupsPath: with --systemd-cgroup it has the "
-                              "form slice:prefix:name; correct it");
-    size_t length = strlen(name);
-    bool is_slice = length > 6 && strcmp(name + length - 6, ".slice") == 0;
-    if (is_slice)
-        snprintf(out, size, "%s/%s", slices, name);
-    else
-        snprintf(out, size, "%s/%s%s%s.scope", slices, prefix, *prefix ? "-" : "", name);
-    return true;
-}
-
-bool cgroups_choose(struct cgroups *g, const char *path, const char *id, bool systemd,
-                    struct error *err)
-{
-    char place[PATH_MAX];
-    if (systemd) {
-        if (!systemd_path(path, id, place, sizeof place, err))
-            return false;
-        path = place;
-    }
     if (!path || !*path)
         path = id;
     if (strlen(path) > 2000)

@@ -32,9 +32,8 @@ struct cgroups {
 bool cgroups_find(struct cgroups *g, struct error *err);
 void cgroups_free(struct cgroups *g);
 /* Chooses the folders: path is linux.cgroupsPath (absolute: from each hierarchy's root; otherwise
- * from our own; NULL: the id), or with systemd "slice:prefix:name". */
-bool cgroups_choose(struct cgroups *g, const char *path, const char *id, bool systemd,
-                    struct error *err);
+ * from our own; NULL: the id). */
+bool cgroups_choose(struct cgroups *g, const char *path, const char *id, struct error *err);
 /* Makes the folders. Where we have no right to, may_fail says that they are left out. */
 bool cgroups_make(struct cgroups *g, bool may_fail, struct error *err);
 /* The folders' descriptors for the container's first process: of version 2, for clone3() (-1:

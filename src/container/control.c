@@ -218,6 +218,7 @@ bool container_clean_up(struct state *s, const struct config *config, struct err
 {
     struct error first = {0};
     struct config loaded = {0};
+    scope_stop(&s->scope);
     /* As a rule its first process took all others along; who is left holds the folders. */
     if (!cgroups_try_remove(&s->cgroups)) {
         cgroups_kill(&s->cgroups, SIGKILL, &first);
@@ -315,7 +316,8 @@ bool container_update(const char *id, const struct container_options *o, json_t 
     if (ok && state_status(&s) == CONTAINER_STOPPED)
         ok = error_set(err, "container %s: is stopped; only a running one can be updated", id);
     ok = ok && cgroup_plan_read(&at, cgroups_are_v2(&s.cgroups), &arena, &plan, err) &&
-         cgroup_plan_apply(&plan, &s.cgroups, container_is_rootless(o), err);
+         cgroup_plan_apply(&plan, &s.cgroups, container_is_rootless(o), err) &&
+         scope_update(&s.scope, &plan, err);
     arena_free(&arena);
     state_free(&s);
     return ok;

@@ -164,6 +164,17 @@ static bool needs_cgroups(const struct making *m)
     return m->resources.count > 0;
 }
 
+static bool choose_cgroups(struct making *m, const char *id, struct error *err)
+{
+    const char *path = m->config.cgroups_path;
+    struct scope *scope = &m->state.scope;
+    if (!m->options->systemd_cgroup)
+        return cgroups_choose(&m->state.cgroups, path, id, err);
+    return scope_parse(scope, path, id, m->rootless, err) &&
+           scope_start(scope, &m->resources, err) &&
+           cgroups_choose(&m->state.cgroups, scope->path, id, err);
+}
+
 static bool prepare(struct making *m, const char *id, struct error *err)
 {
     struct config *c = &m->config;
@@ -179,7 +190,7 @@ static bool prepare(struct making *m, const char *id, struct error *err)
     if (!cgroups_find(&m->state.cgroups, err) ||
         !cgroup_plan_read(&c->resources, cgroups_are_v2(&m->state.cgroups), &c->arena,
                           &m->resources, err) ||
-        !cgroups_choose(&m->state.cgroups, c->cgroups_path, id, m->options->systemd_cgroup, err))
+        !choose_cgroups(m, id, err))
         return false;
     return state_save(&m->state, err) && keep_config(m, err) &&
            cgroups_make(&m->state.cgroups, m->rootless || !needs_cgroups(m), err) &&
@@ -281,7 +292,7 @@ static bool needs_us(const struct making *m)
     bool hooks = false;
     for (int kind = 0; kind <= HOOK_START_CONTAINER; kind++)
         hooks |= m->config.hooks[kind].count > 0;
-    return m->waits || hooks || m->filter.notifies;
+    return m->waits || hooks || m->filter.notifies || m->state.scope.holder > 0;
 }
 
 static bool start_process(struct making *m, struct error *err)
@@ -399,6 +410,7 @@ static bool let_go(struct making *m, struct error *err)
     struct sync_message message;
     if (m->init.early)
         return true;
+    scope_release(&m->state.scope);
     bool gone = !sync_send(m->sync, SYNC_GO, 0, -1, NULL);
     if (m->waits && !gone)
         return true;
@@ -416,9 +428,11 @@ static void undo(struct making *m)
         kill(m->pid, SIGKILL);
         process_wait(m->pid);
     }
+    scope_release(&m->state.scope);
     if (!m->state.folder)
         return;
     cgroups_kill(&m->state.cgroups, SIGKILL, &ignored);
+    scope_stop(&m->state.scope);
     cgroups_remove(&m->state.cgroups, &ignored);
     state_remove(&m->state, &ignored);
 }

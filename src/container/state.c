@@ -98,10 +98,12 @@ static bool write_new(const char *path, const char *text, size_t length, struct 
 bool state_save(const struct state *s, struct error *err)
 {
     char path[PATH_MAX];
-    json_t *json = json_pack("{s:s,s:s*,s:s*,s:s*,s:s,s:i,s:o,s:O*}", "id", s->id, "bundle",
-                             s->bundle, "rootfs", s->rootfs, "ociVersion", s->version, "created",
-                             s->created, "owner", (int)s->owner, "cgroups",
-                             cgroups_save(&s->cgroups), "annotations", s->annotations);
+    const char *unit = s->scope.unit[0] ? s->scope.unit : NULL;
+    json_t *json =
+        json_pack("{s:s,s:s*,s:s*,s:s*,s:s,s:i,s:o,s:O*,s:s*,s:b}", "id", s->id, "bundle",
+                  s->bundle, "rootfs", s->rootfs, "ociVersion", s->version, "created", s->created,
+                  "owner", (int)s->owner, "cgroups", cgroups_save(&s->cgroups), "annotations",
+                  s->annotations, "scope", unit, "user", (int)s->scope.user);
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     if (!text)
@@ -167,6 +169,9 @@ bool state_load(struct state *s, const char *root, const char *id, struct error 
     load_process(s);
     s->owner = (uid_t)json_integer_value(json_object_get(json, "owner"));
     s->annotations = json_incref(json_object_get(json, "annotations"));
+    const char *unit = json_string_value(json_object_get(json, "scope"));
+    snprintf(s->scope.unit, sizeof s->scope.unit, "%s", unit ? unit : "");
+    s->scope.user = json_is_true(json_object_get(json, "user"));
     bool ok = cgroups_restore(&s->cgroups, json_object_get(json, "cgroups"), err);
     json_decref(json);
     return ok;

@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "container/cgroup.h"
+#include "container/scope.h"
 
 enum container_status {
     CONTAINER_CREATING,
@@ -36,6 +37,7 @@ struct state {
     uint64_t start_time;
     uid_t owner;
     struct cgroups cgroups;
+    struct scope scope; /* without a unit: systemd was not asked */
     json_t *annotations;
 };
 

@@ -3,6 +3,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 
 from harness.bundle import APPLETS, cgroups_named
@@ -95,6 +96,9 @@ class Podman:
     def close(self):
         self.raw("pod", "rm", "--all", "--force", "--time", "0")
         self.raw("rm", "--all", "--force", "--time", "0")
+        # What holds an ordinary user's namespaces between commands.
+        for file in self.home.rglob("pause.pid"):
+            os.kill(int(file.read_text()), signal.SIGKILL)
 
 
 def with_podman(check, uid=0):

@@ -4,6 +4,7 @@
 
 #include "container/cgroup.h"
 #include "container/config.h"
+#include "container/scope.h"
 #include "test.h"
 
 #define NAMESPACES "\"linux\":{\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"pid\"}]"
@@ -93,24 +94,36 @@ TEST(resources_for_both_versions)
     config_free(&config);
 }
 
-TEST(systemd_s_way_of_naming_groups)
+TEST(where_groups_are)
 {
     struct cgroups g = {.count = 1};
     strcpy(g.list[0].mount, "/cg");
     g.list[0].own = strdup("/own");
-    CHECK(cgroups_choose(&g, "a-b.slice:doppel:id", "id", true, &err));
-    CHECK(strcmp(g.list[0].folder, "/cg/a.slice/a-b.slice/doppel-id.scope") == 0);
-    free(g.list[0].folder);
-    CHECK(cgroups_choose(&g, NULL, "id", false, &err));
+    CHECK(cgroups_choose(&g, NULL, "id", &err));
     CHECK(strcmp(g.list[0].folder, "/cg/own/id") == 0);
     free(g.list[0].folder);
     g.list[0].folder = NULL;
-    CHECK(!cgroups_choose(&g, "/../id", "id", false, &err));
-    CHECK(!cgroups_choose(&g, "slice", "id", true, &err));
+    CHECK(!cgroups_choose(&g, "/../id", "id", &err));
     cgroups_free(&g);
+}
+
+TEST(systemd_s_way_of_naming_groups)
+{
+    struct scope s;
+    CHECK(scope_parse(&s, "a-b.slice:doppel:id", "id", false, &err));
+    CHECK(strcmp(s.slice, "a-b.slice") == 0 && strcmp(s.unit, "doppel-id.scope") == 0);
+    CHECK(scope_parse(&s, NULL, "id", true, &err));
+    CHECK(strcmp(s.slice, "user.slice") == 0 && strcmp(s.unit, "doppel-id.scope") == 0);
+    CHECK(scope_parse(&s, "::id", "other", false, &err));
+    CHECK(strcmp(s.slice, "system.slice") == 0 && strcmp(s.unit, "id.scope") == 0);
+    CHECK(!scope_parse(&s, "slice", "id", false, &err));
+    CHECK(!scope_parse(&s, "a.service:b:c", "id", false, &err));
+    CHECK(!scope_parse(&s, "a.slice:b:c/d", "id", false, &err));
+    CHECK(!scope_parse(&s, "a.slice:b:", "id", false, &err));
 }
 
 TESTS({"the_least_configuration", the_least_configuration},
       {"errors_name_the_field", errors_name_the_field}, {"an_unlimited_limit", an_unlimited_limit},
       {"resources_for_both_versions", resources_for_both_versions},
+      {"where_groups_are", where_groups_are},
       {"systemd_s_way_of_naming_groups", systemd_s_way_of_naming_groups})
