@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -57,6 +58,16 @@ bool container_freeze(const char *id, const struct container_options *o, bool fr
 bool container_update(const char *id, const struct container_options *o, json_t *resources,
                       struct error *err);
 json_t *container_stats(const char *id, const struct container_options *o, struct error *err);
+/* Whoever is told what happens. */
+struct container_watcher {
+    int64_t interval; /* between statistics: ns, above 0 */
+    /* type is "stats" or "oom", which has no data. false with err set ends it. */
+    bool (*tell)(void *user, const char *type, json_t *data, struct error *err);
+    void *user;
+};
+/* Until the container's end. */
+bool container_watch(const char *id, const struct container_options *o,
+                     const struct container_watcher *watcher, struct error *err);
 /* An array of the processes' numbers. */
 json_t *container_processes(const char *id, const struct container_options *o, struct error *err);
 /* An array of all containers' states. */

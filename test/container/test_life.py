@@ -144,6 +144,41 @@ def test_update_and_events(t):
     b.delete()
 
 
+def events_of(b, *args):
+    process = subprocess.Popen([str(b.oci), "--root", str(b.state), "events", *args, b.id],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    return process, lambda: json.loads(process.stdout.readline())
+
+
+def test_events_until_the_end(t):
+    b = running(t)
+    process, event = events_of(b, "--interval", "10ms")
+    assert [event()["type"] for _ in range(3)] == ["stats"] * 3
+    b.command("kill", b.id, "KILL", check=True)
+    process.stdout.read()
+    assert process.wait(60) == 0
+    b.delete()
+
+
+def test_events_tell_that_memory_ran_out(t):
+    """The first process, which need not be the one that is ended, sees the other go."""
+    b = Bundle(t).sh("while [ ! -e /mnt/go ]; do sleep 0.05; done; "
+                     "dd if=/dev/zero of=/dev/null bs=200M count=1; "
+                     "while :; do sleep 0.05; done")
+    (t.tmp / "mark").mkdir()
+    b.mount("/mnt", type="bind", source=str(t.tmp / "mark"), options=["bind"])
+    b.linux["resources"]["memory"] = dict(limit=32 << 20, swap=32 << 20)
+    b.create()
+    b.start()
+    process, event = events_of(b, "--interval", "1000s")
+    assert event()["type"] == "stats"
+    (t.tmp / "mark/go").touch()
+    assert event() == dict(type="oom", id=b.id)
+    process.terminate()
+    process.wait(60)
+    b.delete()
+
+
 def test_ps_shows_only_the_container(t):
     b = running(t)
     table = b.command("ps", b.id, check=True).stdout.splitlines()

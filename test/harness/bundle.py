@@ -9,7 +9,7 @@ import uuid
 from harness.case import Skip
 
 PATIENCE = 60
-APPLETS = ("cat chmod chroot cut date echo env false grep head hostname id kill ln ls mkdir mknod "
+APPLETS = ("cat chmod chroot cut date dd echo env false grep head hostname id kill ln ls mkdir mknod "
            "mount nproc ps pwd readlink rm sh sleep stat stty sync test touch true tty umount "
            "uname wc").split()
 
@@ -31,6 +31,12 @@ class Bundle:
         self.process["terminal"] = False
         self.process["args"] = list(args)
         self.process["env"].append("HOME=/")
+        t.cleanups.append(self.clean_up)
+
+    def clean_up(self):
+        """What a test that fails leaves behind."""
+        for folder in list(self.state.iterdir()) if self.state.exists() else []:
+            self.command("delete", "--force", folder.name)
 
     def make_root(self, t):
         busybox = t.guest("busybox-static/bin/busybox")

@@ -25,8 +25,11 @@ class Context:
         self.doppel = build / "src/cli/doppel"
         self.guests = build / "guests"
         self.terminals = []
+        self.cleanups = []  # to be called at the end, whether the test held or not
 
     def close(self):
+        for cleanup in self.cleanups:
+            cleanup()
         for terminal in self.terminals:
             terminal.close()
 
