@@ -38,6 +38,7 @@ struct options {
     int runs;
     double budget;
     const char *scale;
+    const char *soak;
     bool shell;
     int count;
     const char *names[NAMES_MAX];
@@ -180,6 +181,8 @@ static struct options parse(char **argv)
             options.budget = atof(*++argv);
         else if (strcmp(*argv, "--scale") == 0 && argv[1])
             options.scale = *++argv;
+        else if (strcmp(*argv, "--soak") == 0 && argv[1])
+            options.soak = *++argv;
         else if (strcmp(*argv, "--shell") == 0)
             options.shell = true;
         else if (options.count < NAMES_MAX)
@@ -207,6 +210,14 @@ static void furnish(void)
     umask(022);
 }
 
+// 0 where it went well.
+static int run_soak(const char *seconds)
+{
+    char line[256];
+    snprintf(line, sizeof line, "cd " WORK " && exec /bench/bin/soak %s", seconds);
+    return system(line) != 0;
+}
+
 int main(int argc, char **argv)
 {
     (void)argc;
@@ -219,7 +230,9 @@ int main(int argc, char **argv)
     setenv("TMPDIR", "/tmp", 1);
     int failures = 0;
     if (options.shell)
-        failures = system("exec setsid -c busybox sh");
+        failures = system("exec busybox setsid -c busybox sh");
+    else if (options.soak)
+        failures = run_soak(options.soak);
     else
         failures = run_all(&options);
     printf("workloads end %d\n", failures);

@@ -45,8 +45,8 @@ NEEDS = {
 }
 
 LINKS = {"usr/bin/sh": "dash", "usr/bin/gcc": "gcc-12", "usr/bin/7zr": "../lib/p7zip/7zr"}
-PROGRAMS = {"runner": (), "spawn": (), "nothing": (), "faults": (), "float": ("-lm",), "null": (),
-            "job-pair": ()}
+# Ours, of bench/guest: a file, or a folder of them.
+PROGRAMS = ("runner", "spawn", "nothing", "faults", "float", "null", "job-pair", "soak")
 FOLDERS = ("bench", "dev", "proc", "root", "sys", "tmp", "etc")
 
 
@@ -85,13 +85,14 @@ class Userland:
     def _compile(self):
         """Static, so that they run on the host, in the guest, and with nothing beside them."""
         found = {}
-        for name, libraries in PROGRAMS.items():
+        for name in PROGRAMS:
             out = self.folder / "bin" / name
-            source = self.source / "bench/guest" / f"{name}.c"
+            guest = self.source / "bench/guest"
+            sources = sorted((guest / name).glob("*.[ch]")) or [guest / f"{name}.c"]
             out.parent.mkdir(exist_ok=True)
-            if not out.exists() or out.stat().st_mtime < source.stat().st_mtime:
-                subprocess.run(["gcc", "-O2", "-static", "-s", "-Wall", "-o", str(out), str(source),
-                                *libraries], check=True)
+            if not out.exists() or any(out.stat().st_mtime < s.stat().st_mtime for s in sources):
+                subprocess.run(["gcc", "-O2", "-static", "-s", "-Wall", "-pthread", "-o", str(out),
+                                *(str(s) for s in sources if s.suffix == ".c"), "-lm"], check=True)
             found[f"bench/bin/{name}"] = out
         return found
 
