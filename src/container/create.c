@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "container/console.h"
 #include "container/hooks.h"
 #include "container/idmap.h"
@@ -208,14 +209,16 @@ static int first_pid_namespace(const struct making *m)
     return -1;
 }
 
-static bool clone_error(struct error *err)
+static bool clone_error(const struct making *m, struct error *err)
 {
+    if (errno == EPERM && (config_new_namespaces(&m->config) & CLONE_NEWUSER))
+        return error_set(err, "namespaces: refused: new user namespaces are not allowed here; the "
+                              "administrator can allow them (sysctl, or the seccomp profile of the "
+                              "container that this is)");
     if (errno == EPERM)
-        return error_set(err, "namespaces: refused: CAP_SYS_ADMIN is missing, and new user "
-                              "namespaces are not allowed here; who started this process can "
-                              "grant the one, the administrator the other "
-                              "(sysctl user.max_user_namespaces, or the container's seccomp "
-                              "profile)");
+        return error_set(err, "namespaces: refused: CAP_SYS_ADMIN is missing; who started this "
+                              "process can grant it, or a user namespace in linux.namespaces does "
+                              "without it");
     if (errno == ENOSPC)
         return error_set(err, "namespaces: refused: their number is limited here; the "
                               "administrator can raise the limits in /proc/sys/user");
@@ -249,7 +252,7 @@ static _Noreturn void between(struct making *m, uint64_t flags)
     if (pid == 0)
         init_main(&m->init);
     if (pid < 0 && err.status == EXIT_STATUS_OK)
-        clone_error(&err);
+        clone_error(m, &err);
     if (pid < 0)
         sync_send(m->init.sync, SYNC_ERROR, 1, -1, err.text);
     else
@@ -262,7 +265,7 @@ static bool start_between(struct making *m, uint64_t flags, struct error *err)
     struct sync_message message;
     pid_t pid = process_clone(0, -1, NULL);
     if (pid < 0)
-        return clone_error(err);
+        return clone_error(m, err);
     if (pid == 0)
         between(m, flags);
     close(m->init.sync);
@@ -280,7 +283,7 @@ static bool start_directly(struct making *m, uint64_t flags, struct error *err)
     m->pid = clone_into_cgroups(m, flags);
     if (m->pid == 0)
         init_main(&m->init);
-    bool ok = m->pid > 0 || clone_error(err);
+    bool ok = m->pid > 0 || clone_error(m, err);
     close(m->init.sync);
     return ok;
 }
@@ -327,10 +330,11 @@ static bool start_process(struct making *m, struct error *err)
     m->init.sync = -1;
     if (!ok)
         return false;
-    if (user && !user->path &&
-        (!idmap_write(&m->config.maps, m->pid, err) || !sync_send(m->sync, SYNC_GO, 0, -1, NULL)))
-        return err->status != EXIT_STATUS_OK || error_set(err, "container: it ended early");
-    return true;
+    if (!user || user->path)
+        return true;
+    return idmap_write(&m->config.maps, m->pid, err) &&
+           (sync_send(m->sync, SYNC_GO, 0, -1, NULL) ||
+            error_set(err, "container: it ended early"));
 }
 
 /* ---- with the process ---- */
@@ -467,6 +471,27 @@ static void finish(struct making *m)
     config_free(&m->config);
 }
 
+/* Where the kernel's own reason is all that is known, who can do something about it. */
+static void explain(struct error *err)
+{
+    static const struct {
+        int reason;
+        const char *advice;
+    } table[] = {
+        {ENOSYS, "this takes Linux 5.12, and in a container a seccomp profile that allows openat2 "
+                 "and the mount calls: who runs that container can change it"},
+        {EPERM, "a right is missing, or in a container its seccomp profile forbids the call: who "
+                "started this process can allow it"},
+    };
+    size_t used = strlen(err->text);
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        const char *reason = strerror(table[i].reason);
+        size_t length = strlen(reason);
+        if (used >= length && strcmp(err->text + used - length, reason) == 0)
+            snprintf(err->text + used, sizeof err->text - used, "; %s", table[i].advice);
+    }
+}
+
 static bool make(struct making *m, const char *id, struct error *err)
 {
     if (!state_id_valid(id, err) || !read_bundle(m, err))
@@ -482,6 +507,8 @@ bool container_create(const char *id, const struct container_options *o, struct 
     struct making m;
     begin(&m, o, true);
     bool ok = make(&m, id, err);
+    if (!ok)
+        explain(err);
     finish(&m);
     return ok;
 }
@@ -527,6 +554,8 @@ bool container_run(const char *id, const struct container_options *o, int *statu
     *status = 0;
     if (ok && !o->detach)
         ok = attend(&m, status, err);
+    if (!ok)
+        explain(err);
     sigprocmask(SIG_SETMASK, &before, NULL);
     finish(&m);
     return ok;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/capability.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -76,6 +77,20 @@ static bool run_helper(const char *helper, pid_t pid, const struct id_map *maps,
     return ok;
 }
 
+/* Linux 5.12 and later: files with capabilities of the parent's root would become the child's. */
+static bool may_map_root(const struct id_maps *maps)
+{
+    cap_flag_value_t has = CAP_SET;
+    cap_t caps = cap_get_proc();
+    if (caps && cap_get_flag(caps, CAP_SETFCAP, CAP_EFFECTIVE, &has) < 0)
+        has = CAP_SET;
+    cap_free(caps);
+    for (size_t i = 0; i < maps->uid_count; i++)
+        if (maps->uids[i].outside == 0)
+            return has == CAP_SET;
+    return true;
+}
+
 bool idmap_write(const struct id_maps *maps, pid_t pid, struct error *err)
 {
     bool groups_denied = false;
@@ -88,6 +103,9 @@ bool idmap_write(const struct id_maps *maps, pid_t pid, struct error *err)
             return true;
     } else if (errno != EPERM) {
         return error_errno(err, "config.json: linux.uidMappings: refused by the kernel");
+    } else if (geteuid() == 0 && !may_map_root(maps)) {
+        return error_set(err, "config.json: linux.uidMappings: to map root CAP_SETFCAP is missing; "
+                              "who started this process can grant it");
     } else if (!run_helper("newuidmap", pid, maps->uids, maps->uid_count, err)) {
         return false;
     }
