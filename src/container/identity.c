@@ -171,27 +171,45 @@ bool identity_become(const struct process_config *p, struct error *err)
 
 /* ---- labels ---- */
 
-static bool open_attribute(int proc, const char *const names[2], int *fd)
+static ssize_t read_proc(int proc, const char *name, char *text, size_t size)
 {
-    for (int i = 0; i < 2 && *fd < 0; i++)
-        *fd = names[i] ? openat(proc, names[i], O_WRONLY | O_CLOEXEC) : -1;
-    return *fd >= 0;
+    int fd = openat(proc, name, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
+    if (fd >= 0)
+        close(fd);
+    text[n < 0 ? 0 : n] = 0;
+    return n;
+}
+
+/* Its files are there wherever it is compiled in; where it is off they can't be read. */
+static bool has_apparmor(int proc)
+{
+    char text[256];
+    return read_proc(proc, "self/attr/apparmor/current", text, sizeof text) > 0;
+}
+
+/* The files are all such modules'; its own file system is known where it is on. */
+static bool has_selinux(int proc)
+{
+    char text[4096];
+    return read_proc(proc, "filesystems", text, sizeof text) > 0 && strstr(text, "selinuxfs");
 }
 
 bool identity_open_label(const struct process_config *p, int proc, int *fd, struct error *err)
 {
-    static const char *const apparmor_files[2] = {"self/attr/apparmor/exec", "self/attr/exec"};
-    static const char *const selinux_files[2] = {"self/attr/exec", NULL};
     const char *profile = p->apparmor_profile ? p->apparmor_profile : "";
     *fd = -1;
     if (*profile && strcmp(profile, "unconfined") != 0) {
-        if (!open_attribute(proc, apparmor_files, fd))
-            return error_set(err, "config.json: process.apparmorProfile: this host's kernel has no "
-                                  "AppArmor; leave it out");
-    } else if (p->selinux_label && *p->selinux_label) {
-        if (!open_attribute(proc, selinux_files, fd))
-            return error_set(err, "config.json: process.selinuxLabel: this host's kernel has no "
-                                  "SELinux; leave it out");
+        if (has_apparmor(proc))
+            *fd = openat(proc, "self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
+        return *fd >= 0 || error_set(err, "config.json: process.apparmorProfile: AppArmor is not "
+                                          "on in this host's kernel; leave the profile out");
+    }
+    if (p->selinux_label && *p->selinux_label) {
+        if (has_selinux(proc))
+            *fd = openat(proc, "self/attr/exec", O_WRONLY | O_CLOEXEC);
+        return *fd >= 0 || error_set(err, "config.json: process.selinuxLabel: SELinux is not on in "
+                                          "this host's kernel; leave the label out");
     }
     return true;
 }
@@ -204,7 +222,13 @@ bool identity_write_label(const struct process_config *p, int fd, struct error *
     bool apparmor = p->apparmor_profile && *p->apparmor_profile;
     int n = snprintf(text, sizeof text, "%s%s", apparmor ? "exec " : "",
                      apparmor ? p->apparmor_profile : p->selinux_label);
-    return (n > 0 && (size_t)n < sizeof text && write(fd, text, (size_t)n) == n) ||
-           error_errno(err, "config.json: process.%s: can't be set",
-                       apparmor ? "apparmorProfile" : "selinuxLabel");
+    if (n > 0 && (size_t)n < sizeof text && write(fd, text, (size_t)n) == n)
+        return true;
+    const char *name = apparmor ? "apparmorProfile" : "selinuxLabel";
+    if (errno == ENOENT || errno == EINVAL)
+        return error_set(err,
+                         "config.json: process.%s: the kernel knows no %.200s; load it, or "
+                         "correct it",
+                         name, apparmor ? p->apparmor_profile : p->selinux_label);
+    return error_errno(err, "config.json: process.%s: can't be set", name);
 }

@@ -171,6 +171,30 @@ def test_rights(t):
     assert found["Groups"].split() == ["7", "8"], out
 
 
+def test_labels_that_nobody_knows(t):
+    b = Bundle(t)
+    b.process["apparmorProfile"] = "no-such-profile"
+    b.refused("process.apparmorProfile")
+    b.process["apparmorProfile"] = "unconfined"
+    b.process["selinuxLabel"] = "system_u:system_r:no_such_t:s0"
+    b.refused("process.selinuxLabel")
+    b.process.pop("selinuxLabel")
+    assert b.run().returncode == 0
+
+
+def test_a_profile_of_apparmor(t):
+    profiles = pathlib.Path("/sys/kernel/security/apparmor/profiles")
+    try:
+        known = [line.split(" (")[0] for line in profiles.read_text().splitlines()]
+    except OSError:
+        known = []
+    if "docker-default" not in known:
+        raise Skip("this kernel has no AppArmor with a profile to be run in")
+    b = Bundle(t)
+    b.process["apparmorProfile"] = "docker-default"
+    assert "docker-default" in b.output("cat /proc/self/attr/current")
+
+
 def test_sysctl(t):
     b = Bundle(t)
     b.linux["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1"}
