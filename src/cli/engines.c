@@ -14,7 +14,11 @@ static void print_text(const struct engine *picked)
     for (unsigned i = 0; (e = engine_entry_at(i)); i++) {
         char why[256] = "";
         bool usable = engine_entry_usable(e, why, sizeof why);
-        const char *state = !usable ? "no" : e->engine == picked ? "yes, auto picks it" : "yes";
+        bool advisable = usable && engine_entry_advisable(e, why, sizeof why);
+        const char *state = !usable               ? "no"
+                            : !advisable          ? "works, but auto passes it over"
+                            : e->engine == picked ? "yes, auto picks it"
+                                                  : "yes";
         printf("%-10s %s: %s\n%-10s %s\n", e->name, state, why, "", e->summary);
     }
 }
@@ -28,9 +32,11 @@ static void print_json(const struct engine *picked)
     for (unsigned i = 0; (e = engine_entry_at(i)); i++) {
         char why[256] = "";
         bool usable = engine_entry_usable(e, why, sizeof why);
+        bool advisable = usable && engine_entry_advisable(e, why, sizeof why);
         printf("%s\n  {\"name\": ", i ? "," : "");
         json_print_string(stdout, e->name);
-        printf(", \"usable\": %s, \"why\": ", usable ? "true" : "false");
+        printf(", \"usable\": %s, \"advisable\": %s, \"why\": ", usable ? "true" : "false",
+               advisable ? "true" : "false");
         json_print_string(stdout, why);
         printf(", \"summary\": ");
         json_print_string(stdout, e->summary);

@@ -26,6 +26,8 @@ static const struct counter engine_counters[] = {
     {"cache_flushes", "code cache flushes", offsetof(struct engine_stats, cache_flushes)},
     {"tlb_misses", "TLB misses", offsetof(struct engine_stats, tlb_misses)},
     {"tlb_flushes", "TLB flushes", offsetof(struct engine_stats, tlb_flushes)},
+    {"exits", "exits from KVM", offsetof(struct engine_stats, exits)},
+    {"assists", "instructions KVM gave up on", offsetof(struct engine_stats, assists)},
 };
 
 static const struct counter machine_counters[] = {

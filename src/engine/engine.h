@@ -37,14 +37,25 @@ struct engine_stats {
     uint64_t blocks_decoded, blocks_dropped, cache_flushes;
     uint64_t tlb_misses, tlb_flushes;
     uint64_t direct, translated; /* instructions run as they were, or as translated code */
+    uint64_t exits, assists;     /* of KVM: returns from it, instructions that it gave up on */
 };
 
 struct engine {
     const char *name;    /* as --engine takes it */
     const char *summary; /* one line for `doppel engines` */
 
+    bool uncounted; /* instructions can't be counted: no limit holds, there is no virtual clock */
+    bool host_tsc;  /* the guest reads the host's time-stamp counter, at its rate */
+
     /* Whether it works on this host; why gets a sentence either way. */
     bool (*usable)(char *why, size_t size);
+    /* Whether it is fast enough here to be picked unasked; measured, in less than 5 ms. NULL:
+     * always. */
+    bool (*advisable)(char *why, size_t size);
+
+    /* Takes from the model what this engine can't give here, before anything is made. NULL: it
+     * gives all. */
+    bool (*limit)(struct x86_model *model, struct error *err);
 
     bool (*vm_create)(struct engine_vm **vm, struct memory *memory, const struct x86_model *model,
                       unsigned vcpus, struct error *err);
@@ -84,6 +95,8 @@ struct engine {
      * (the current instruction not counted), else at least as old as the last exit. */
     uint64_t (*instructions)(const struct engine_vcpu *vcpu);
     void (*stats)(const struct engine_vcpu *vcpu, struct engine_stats *out);
+    /* What ENGINE_FAILED was about, a sentence, or NULL. May itself be NULL. */
+    const char *(*failure)(const struct engine_vcpu *vcpu);
 
     /* Guest-physical mappings changed (a region was added, moved or removed); no vCPU runs. */
     void (*remapped)(struct engine_vm *vm);
@@ -91,6 +104,6 @@ struct engine {
 
 extern const struct engine engine_emulate;
 /* On x86-64 hosts. */
-extern const struct engine engine_binary;
+extern const struct engine engine_binary, engine_hardware;
 
 #endif

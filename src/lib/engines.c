@@ -6,13 +6,15 @@
 #include "base/bits.h"
 
 #ifdef __x86_64__
-#define BINARY &engine_binary
+#define BINARY   &engine_binary
+#define HARDWARE &engine_hardware
 #else
-#define BINARY NULL
+#define BINARY   NULL
+#define HARDWARE NULL
 #endif
 
 static const struct engine_entry entries[] = {
-    {"hardware", "the processor's own virtualization, through KVM", NULL},
+    {"hardware", "the processor's own virtualization, through KVM", HARDWARE},
     {"translate", "dynamic translation from compiled pieces of the processor's semantics", NULL},
     {"emulate", "full emulation of the processor in portable C", &engine_emulate},
     {"binary", "guest code rewritten where it must be and run as it is elsewhere", BINARY},
@@ -31,6 +33,13 @@ bool engine_entry_usable(const struct engine_entry *e, char *why, size_t size)
     return false;
 }
 
+bool engine_entry_advisable(const struct engine_entry *e, char *why, size_t size)
+{
+    if (!engine_entry_usable(e, why, size))
+        return false;
+    return !e->engine->advisable || e->engine->advisable(why, size);
+}
+
 static const struct engine_entry *find_entry(const char *name)
 {
     for (size_t i = 0; i < ARRAY_LEN(entries); i++)
@@ -43,7 +52,7 @@ static const struct engine *pick_auto(struct error *err)
 {
     char why[256];
     for (size_t i = 0; i < ARRAY_LEN(entries); i++)
-        if (engine_entry_usable(&entries[i], why, sizeof why))
+        if (engine_entry_advisable(&entries[i], why, sizeof why))
             return entries[i].engine;
     error_set(err, "--engine auto: no engine works here; see `doppel engines`");
     return NULL;

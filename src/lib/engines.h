@@ -17,6 +17,8 @@ const struct engine_entry *engine_entry_at(unsigned index);
 
 /* Whether it works here; why gets a sentence either way. */
 bool engine_entry_usable(const struct engine_entry *e, char *why, size_t size);
+/* Whether `auto` may pick it: it works, and was measured to be worth it. */
+bool engine_entry_advisable(const struct engine_entry *e, char *why, size_t size);
 
 /* The engine that --engine NAME means, "auto" included: NULL and a sentence when there is none, or
  * when it does not work here. */

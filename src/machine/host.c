@@ -119,15 +119,10 @@ static void fpu_error(void *ctx, bool level)
 
 /* ---- time ---- */
 
-/* The counter without an offset: the guest's clock in ticks. */
-static uint64_t ticks(const struct vcpu *v)
-{
-    return clock_ns_to_ticks(clock_now(&v->machine->clock), v->machine->model->tsc_hz);
-}
-
 uint64_t vcpu_tsc(const struct vcpu *v)
 {
-    return ticks(v) + (uint64_t)atomic_load_explicit(&v->tsc_offset, memory_order_relaxed);
+    return machine_ticks(v->machine) +
+           (uint64_t)atomic_load_explicit(&v->tsc_offset, memory_order_relaxed);
 }
 
 static uint64_t tsc_read(void *ctx)
@@ -255,7 +250,7 @@ static uint64_t lapic_tsc_to_ns(void *ctx, uint64_t tsc)
     if (tsc <= now)
         return 0;
     uint64_t at = tsc - (uint64_t)atomic_load(&v->tsc_offset);
-    return at < tsc - now ? CLOCK_NEVER : clock_ticks_to_ns(at, v->machine->model->tsc_hz);
+    return at < tsc - now ? CLOCK_NEVER : machine_ticks_at(v->machine, at);
 }
 
 const struct lapic_host vcpu_lapic_host = {

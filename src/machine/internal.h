@@ -50,7 +50,7 @@ struct vcpu {
     atomic_bool stirred;        /* something may have ended its HLT or its wait */
     bool halted;                /* virtual.c: skip it until it is stirred */
 
-    /* IA32_TSC is the clock in ticks plus this (SDM 3, 17.17.3: both MSRs move together). */
+    /* IA32_TSC is machine_ticks() plus this (SDM 3, 17.17.3: both MSRs move together). */
     _Atomic int64_t tsc_offset;
     int64_t tsc_adjust;
     uint64_t lock_waits, pio, mmio; /* for --stats */
@@ -94,9 +94,17 @@ struct serial {
     uint8_t ahead[SERIAL_AHEAD];
 };
 
+/* Of the time-stamp counters (ticks.c). */
+struct ticks {
+    bool host;              /* they are the host's */
+    _Atomic uint64_t base;  /* by how much the host's is ahead while they run */
+    _Atomic uint64_t stand; /* what they show while they stand */
+};
+
 struct machine {
     struct machine_config config;
     char name[64];
+    struct x86_model model_here; /* the model, less what the engine can't give */
     const struct x86_model *model;
     struct memory memory;
     struct engine_vm *vm;
@@ -105,6 +113,7 @@ struct machine {
 
     pthread_mutex_t lock;
     struct clock clock;
+    struct ticks ticks;
     struct pc pc;
     bool reset_wanted;
     bool loaded, ran;       /* machine_load(), machine_run() were called */
@@ -133,6 +142,18 @@ void machine_over(struct machine *m, enum machine_reason reason, uint32_t value)
 void machine_failed(struct machine *m, const struct error *err);
 /* The guest (or a triple fault) asks for a reset; under the machine's lock. */
 void machine_ask_reset(struct machine *m);
+
+/* ---- ticks.c ---- */
+
+/* What the time-stamp counters show before each vCPU's offset, and the guest time at which they
+ * show so much; 500 years are in range. */
+uint64_t machine_ticks(const struct machine *m);
+uint64_t machine_ticks_at(const struct machine *m, uint64_t ticks);
+/* The clock runs and stands, and they with it; under the machine's lock. */
+void machine_start_clock(struct machine *m);
+void machine_stop_clock(struct machine *m);
+/* The clock, which stands, shows `now`, and they what belongs to it. */
+void machine_set_clock(struct machine *m, uint64_t now);
 
 /* ---- vcpu.c ---- */
 

@@ -95,7 +95,7 @@ static void make_clock(struct machine *m)
 {
     bool virtual = m->config.virtual_clock;
     clock_init(&m->clock, virtual ? virtual_now : host_now, m);
-    clock_stop(&m->clock); /* until machine_run() */
+    machine_stop_clock(m); /* until machine_run() */
     m->clock.changed = virtual ? virtual_changed : host_changed;
     m->clock.changed_ctx = m;
     struct timespec wall;
@@ -128,7 +128,15 @@ static bool take_config(struct machine *m, const struct machine_config *config, 
     if (!m->model)
         return error_usage(err, "processor model %s: there is none of that name",
                            config->cpu_model);
-    return true;
+    if (config->virtual_clock && config->engine->uncounted)
+        return error_usage(err,
+                           "--clock virtual: engine %s does not count instructions; use another "
+                           "--engine",
+                           config->engine->name);
+    m->ticks.host = config->engine->host_tsc;
+    m->model_here = *m->model;
+    m->model = &m->model_here;
+    return !config->engine->limit || config->engine->limit(&m->model_here, err);
 }
 
 static bool make_engine(struct machine *m, struct error *err)
@@ -323,7 +331,7 @@ static bool begin(struct machine *m, struct error *err)
     bool first = !m->ran;
     m->ran = true;
     bool ready = first && (m->loaded || reset(m, err));
-    clock_start(&m->clock);
+    machine_start_clock(m);
     machine_unlock(m);
     return first ? ready && serial_start(m, err)
                  : error_set(err, "machine: it ran already; a machine runs once");
@@ -343,7 +351,7 @@ void machine_run(struct machine *m, struct machine_result *result)
     join_threads(m);
     serial_stop(m);
     machine_lock(m);
-    clock_stop(&m->clock);
+    machine_stop_clock(m);
     *result = m->outcome.result;
     m->run_ns = loop_now() - started;
     machine_unlock(m);
@@ -367,7 +375,7 @@ bool machine_pause(struct machine *m)
         return false;
     }
     machine_lock(m);
-    clock_stop(&m->clock);
+    machine_stop_clock(m);
     machine_unlock(m);
     return true;
 }
@@ -375,7 +383,7 @@ bool machine_pause(struct machine *m)
 void machine_continue(struct machine *m)
 {
     machine_lock(m);
-    clock_start(&m->clock);
+    machine_start_clock(m);
     machine_unlock(m);
     loop_wake(m->loop);
     control_continue(m);

@@ -132,8 +132,10 @@ static bool with_buffers(struct machine *m, struct archive *a, chunks work, stru
 
 static bool save_vcpu(struct vcpu *v, struct archive *to, struct error *err)
 {
+    const struct machine *m = v->machine;
+    uint64_t ticks = clock_ns_to_ticks(clock_now(&m->clock), m->model->tsc_hz);
     struct saved_vcpu s = {
-        .tsc_offset = atomic_load(&v->tsc_offset),
+        .tsc_offset = (int64_t)(vcpu_tsc(v) - ticks),
         .tsc_adjust = v->tsc_adjust,
         .events = atomic_load(&v->events) & (VCPU_INIT | VCPU_STARTUP),
         .startup_vector = atomic_load(&v->startup_vector),
@@ -193,7 +195,7 @@ static bool load(struct machine *m, struct archive *from, struct error *err)
     m->virtual.random = s.random;
     m->virtual.turn = s.turn % m->cpus;
     m->virtual.turn_end = s.turn_end;
-    m->clock.stopped_at = s.now; /* the clock stands: before the run, or in a pause */
+    machine_set_clock(m, s.now); /* it stands: before the run, or in a pause */
     if (!pc_load(&m->pc, from, err))
         return false;
     for (unsigned i = 0; i < m->cpus; i++)

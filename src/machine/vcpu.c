@@ -121,8 +121,12 @@ void vcpu_exited(struct vcpu *v, enum engine_exit why)
     struct machine *m = v->machine;
     bool crashed = why == ENGINE_SHUTDOWN;
     struct error err = {0};
-    if (!crashed)
-        error_set(&err, "engine %s: vCPU %u can't go on", m->config.engine->name, v->index);
+    const struct engine *e = m->config.engine;
+    const char *failure = !crashed && e->failure ? e->failure(v->engine) : NULL;
+    if (failure)
+        error_set(&err, "%s", failure);
+    else if (!crashed)
+        error_set(&err, "engine %s: vCPU %u can't go on", e->name, v->index);
     bool own = !m->config.virtual_clock; /* there, the thread holds the lock already */
     if (own)
         pthread_mutex_lock(&m->lock);

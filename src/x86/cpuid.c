@@ -342,7 +342,9 @@ static void leaf_basic(const struct x86_cpu *c, uint32_t leaf, uint32_t subleaf,
     case 7: leaf_extended_features(c, subleaf, out); break;
     case 0xb: leaf_topology(c, subleaf, out); break;
     case 0xd: leaf_xsave(c, subleaf, out); break;
-    case 0x15:
+    case 0x15: /* the counter may be a host's, at no round rate: the guest finds out then */
+        if (m->tsc_hz % m->crystal_hz)
+            break;
         out[EAX] = 1;
         out[EBX] = (uint32_t)(m->tsc_hz / m->crystal_hz);
         out[ECX] = (uint32_t)m->crystal_hz;

@@ -51,6 +51,19 @@ static void come_back(struct engine_vcpu *v, int why)
 
 /* ---- interrupts ---- */
 
+/* An event that another engine accepted and did not get to deliver. */
+static void deliver_pending(struct engine_vcpu *v)
+{
+    struct x86_state *s = &v->cpu.s;
+    s->event_pending = false;
+    s->activity = X86_ACTIVE;
+    if (s->event_type == X86_HARDWARE_EXCEPTION)
+        v->exceptions++;
+    else
+        v->interrupts++;
+    x86_deliver(&v->cpu, s->event_type, s->event_vector, s->event_has_error, s->event_error);
+}
+
 static bool shadowed(const struct x86_cpu *c)
 {
     return c->s.shadow_sti || c->s.shadow_ss;
@@ -100,6 +113,8 @@ static int attend(struct engine_vcpu *v, uint32_t request)
     }
     if (c->s.activity == X86_SHUTDOWN || c->s.activity == X86_WAIT_FOR_SIPI)
         return GO_ON;
+    if (c->s.event_pending)
+        deliver_pending(v);
     if (c->s.nmi_pending && !c->s.nmi_blocked && !shadowed(c))
         deliver_nmi(v);
     else if ((request & X86_REQUEST_INTR) && (c->s.rflags & FLAG_IF) && !shadowed(c))
@@ -143,7 +158,7 @@ static bool must_step(const struct engine_vcpu *v)
 {
     const struct x86_cpu *c = &v->cpu;
     return (c->s.rflags & (FLAG_TF | FLAG_RF)) || (c->s.dr[7] & 0xff) || shadowed(c) ||
-           c->debug_hits || v->step_once;
+           c->debug_hits || v->step_once || c->insns + 1 == c->insns_limit;
 }
 
 /* ---- the loop ---- */
@@ -175,7 +190,7 @@ static int go(struct engine_vcpu *v)
     struct x86_cpu *c = &v->cpu;
     for (;;) {
         uint32_t request = atomic_load_explicit(&c->request, memory_order_acquire);
-        if (unlikely(request || c->s.nmi_pending)) {
+        if (unlikely(request || c->s.nmi_pending || c->s.event_pending)) {
             c->link_from = NULL; /* an interrupt may go elsewhere */
             int exit = attend(v, request);
             if (exit != GO_ON)

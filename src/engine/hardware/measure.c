@@ -1,0 +1,176 @@
+/*
+ * What /dev/kvm is worth: some hosts have one that runs guest kernels in software, slower than an
+ * engine of ours would, and not all of them show guests the CPUID that they are given. Guests of a
+ * few bytes tell, in protected mode at CPL 0 without paging, in less than 5 ms.
+ */
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/hardware/hardware.h"
+
+/* mov %edx,%ecx; 1: dec %ecx; jnz 1b; out %al,$0x80; jmp 0: the time between two exits is the
+ * loop's and one exit's. */
+static const uint8_t loop_code[] = {0x89, 0xd1, 0x49, 0x75, 0xfd, 0xe6, 0x80, 0xeb, 0xf7};
+
+/* cpuid; out %al,$0x80 */
+static const uint8_t cpuid_code[] = {0x0f, 0xa2, 0xe6, 0x80};
+
+enum {
+    PAGE = 4096,
+    ROUNDS = 32,        /* exits at the most */
+    LOOPS = 2000,       /* times round the loop between two exits, of two instructions each */
+    BUDGET_NS = 800000, /* for each of the two figures */
+};
+
+/* What still counts as the processor's own speed. An exit under nested virtualization takes some
+ * 10 us or even more; instructions run at full speed there all the same. */
+enum { SLOW_PICOSECONDS = 5000, SLOW_EXIT_NS = 100000 };
+
+struct probe {
+    int vm, vcpu;
+    uint8_t *memory;
+    struct kvm_run *run;
+    size_t run_size;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void probe_close(struct probe *p)
+{
+    if (p->run != MAP_FAILED)
+        munmap(p->run, p->run_size);
+    if (p->memory != MAP_FAILED)
+        munmap(p->memory, PAGE);
+    if (p->vcpu >= 0)
+        close(p->vcpu);
+    if (p->vm >= 0)
+        close(p->vm);
+}
+
+static bool set_protected_mode(const struct probe *p)
+{
+    struct kvm_sregs s;
+    if (ioctl(p->vcpu, KVM_GET_SREGS, &s) != 0)
+        return false;
+    struct kvm_segment data = {
+        .limit = UINT32_MAX, .selector = 16, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1};
+    s.ds = s.es = s.fs = s.gs = s.ss = data;
+    s.cs = data;
+    s.cs.selector = 8;
+    s.cs.type = 11;
+    s.cr0 |= CR0_PE;
+    return ioctl(p->vcpu, KVM_SET_SREGS, &s) == 0;
+}
+
+static bool probe_open(struct probe *p, const struct kvm *k, const uint8_t *code, size_t n)
+{
+    uint64_t identity_map = 0xfeffc000;
+    *p = (struct probe){
+        .vm = -1, .vcpu = -1, .memory = MAP_FAILED, .run = MAP_FAILED, .run_size = k->run_size};
+    p->memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    p->vm = ioctl(k->fd, KVM_CREATE_VM, 0);
+    if (p->memory == MAP_FAILED || p->vm < 0)
+        return false;
+    memcpy(p->memory, code, n);
+    struct kvm_userspace_memory_region slot = {.memory_size = PAGE,
+                                               .userspace_addr = (uintptr_t)p->memory};
+    if (ioctl(p->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0 ||
+        ioctl(p->vm, KVM_SET_TSS_ADDR, 0xfeffd000ul) != 0 ||
+        ioctl(p->vm, KVM_SET_USER_MEMORY_REGION, &slot) != 0)
+        return false;
+    p->vcpu = ioctl(p->vm, KVM_CREATE_VCPU, 0);
+    if (p->vcpu < 0)
+        return false;
+    p->run = mmap(NULL, p->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, p->vcpu, 0);
+    return p->run != MAP_FAILED && set_protected_mode(p);
+}
+
+/* Nanoseconds from exit to exit with so many times round the loop between; 0: the guest did not
+ * run. */
+static uint64_t round_ns(const struct probe *p, uint32_t loops)
+{
+    struct kvm_regs regs = {.rdx = loops, .rflags = FLAG_1};
+    if (ioctl(p->vcpu, KVM_SET_REGS, &regs) != 0)
+        return 0;
+    uint64_t start = 0, end = 0;
+    unsigned rounds = 0;
+    /* The first one warms up: page tables, caches. */
+    for (unsigned i = 0; i <= ROUNDS && (i < 2 || end - start < BUDGET_NS); i++) {
+        if (ioctl(p->vcpu, KVM_RUN, 0) != 0 || p->run->exit_reason != KVM_EXIT_IO)
+            return 0;
+        end = now_ns();
+        start = i == 0 ? end : start;
+        rounds = i;
+    }
+    return (end - start) / rounds + 1;
+}
+
+static bool judge(uint64_t exit_ns, uint64_t loop_ns, char *why, size_t size)
+{
+    uint64_t picoseconds =
+        loop_ns > exit_ns ? (loop_ns - exit_ns) * 1000 / (UINT64_C(2) * LOOPS) : 0;
+    bool fine = picoseconds <= SLOW_PICOSECONDS && exit_ns <= SLOW_EXIT_NS;
+    snprintf(why, size,
+             fine ? "an instruction takes %.1f ns, an exit %.1f us"
+                  : "too slow: an instruction of a guest's kernel takes %.1f ns and an exit %.1f "
+                    "us, because this /dev/kvm works in software; ask for a host with VT-x or "
+                    "AMD-V, or leave it to --engine auto",
+             (double)picoseconds / 1000, (double)exit_ns / 1000);
+    return fine;
+}
+
+bool kvm_measure(char *why, size_t size)
+{
+    struct kvm k;
+    struct probe p;
+    struct error err = {0};
+    if (!kvm_open(&k, &err)) {
+        snprintf(why, size, "%s", err.text);
+        return false;
+    }
+    bool made = probe_open(&p, &k, loop_code, sizeof loop_code);
+    uint64_t exit_ns = made ? round_ns(&p, 1) : 0;
+    uint64_t loop_ns = exit_ns ? round_ns(&p, LOOPS) : 0;
+    probe_close(&p);
+    kvm_close(&k);
+    if (loop_ns)
+        return judge(exit_ns, loop_ns, why, size);
+    snprintf(why, size, "KVM does not run even a guest of a few bytes; see the kernel's log");
+    return false;
+}
+
+/* A leaf 0 that no processor has. */
+static bool sees_own_cpuid(const struct probe *p)
+{
+    enum { CANARY = 0x646f7070 };
+    struct {
+        struct kvm_cpuid2 head;
+        struct kvm_cpuid_entry2 entry[2];
+    } table = {.head = {.nent = 2},
+               .entry = {{.function = 0, .eax = 1, .ebx = CANARY, .ecx = CANARY, .edx = CANARY},
+                         {.function = 1, .edx = 1}}};
+    struct kvm_regs regs = {.rflags = FLAG_1};
+    return ioctl(p->vcpu, KVM_SET_CPUID2, &table.head) == 0 &&
+           ioctl(p->vcpu, KVM_SET_REGS, &regs) == 0 && ioctl(p->vcpu, KVM_RUN, 0) == 0 &&
+           p->run->exit_reason == KVM_EXIT_IO && ioctl(p->vcpu, KVM_GET_REGS, &regs) == 0 &&
+           regs.rbx == CANARY;
+}
+
+bool kvm_find_out(const struct kvm *k, struct kvm_facts *facts)
+{
+    struct probe p;
+    bool made = probe_open(&p, k, cpuid_code, sizeof cpuid_code);
+    int khz = made ? ioctl(p.vcpu, KVM_GET_TSC_KHZ, 0) : -1;
+    *facts = (struct kvm_facts){.tsc_khz = khz > 0 ? (unsigned)khz : 0,
+                                .obeys_cpuid = made && sees_own_cpuid(&p)};
+    probe_close(&p);
+    return made;
+}

@@ -1,0 +1,167 @@
+/*
+ * Model-specific registers. Those that make the processor run (syscalls, segment bases, PAT) are
+ * KVM's; all others go through the same code as in every engine, so that the guest finds the
+ * model's registers and not the host's.
+ */
+#include <stdlib.h>
+#include <sys/ioctl.h>
+
+#include "engine/hardware/hardware.h"
+#include "x86/msr.h"
+
+/* What KVM keeps while it runs the vCPU. EFER and the bases of FS and GS go with the segments. */
+static const struct native {
+    uint32_t msr;
+    uint16_t offset; /* in struct x86_state, a uint64_t */
+} native[] = {
+    {MSR_SYSENTER_CS, offsetof(struct x86_state, sysenter_cs)},
+    {MSR_SYSENTER_ESP, offsetof(struct x86_state, sysenter_esp)},
+    {MSR_SYSENTER_EIP, offsetof(struct x86_state, sysenter_eip)},
+    {MSR_STAR, offsetof(struct x86_state, star)},
+    {MSR_LSTAR, offsetof(struct x86_state, lstar)},
+    {MSR_CSTAR, offsetof(struct x86_state, cstar)},
+    {MSR_SFMASK, offsetof(struct x86_state, sfmask)},
+    {MSR_KERNEL_GS_BASE, offsetof(struct x86_state, kernel_gs_base)},
+    {MSR_TSC_AUX, offsetof(struct x86_state, tsc_aux)},
+    {MSR_PAT, offsetof(struct x86_state, pat)},
+    {MSR_SPEC_CTRL, offsetof(struct x86_state, spec_ctrl)},
+    {MSR_XSS, offsetof(struct x86_state, xss)},
+};
+
+/* Runs of registers that the guest reaches without an exit, and how many each has. */
+static const struct {
+    uint32_t first, count;
+} allowed[] = {
+    {MSR_SPEC_CTRL, 2 /* and PRED_CMD */},
+    {MSR_SYSENTER_CS, 3},
+    {MSR_PAT, 1},
+    {MSR_XSS, 1},
+    {MSR_EFER, 5 /* to SFMASK */},
+    {MSR_FS_BASE, 4 /* to TSC_AUX */},
+};
+
+static uint64_t *place(struct engine_vcpu *v, const struct native *n)
+{
+    return (uint64_t *)((uint8_t *)&v->cpu.s + n->offset);
+}
+
+/* ---- what the host's KVM has ---- */
+
+enum { LIST_MAX = 4096 };
+
+struct list {
+    struct kvm_msr_list head;
+    uint32_t msr[LIST_MAX];
+};
+
+static bool find_native(struct engine_vm *vm, struct error *err)
+{
+    struct list *list = calloc(1, sizeof *list);
+    if (!list)
+        return error_errno(err, "engine hardware: MSRs");
+    list->head.nmsrs = LIST_MAX;
+    bool ok = ioctl(vm->kvm.fd, KVM_GET_MSR_INDEX_LIST, &list->head) == 0;
+    if (!ok)
+        error_errno(err, "engine hardware: KVM_GET_MSR_INDEX_LIST");
+    for (unsigned i = 0; ok && i < list->head.nmsrs; i++)
+        for (unsigned j = 0; j < ARRAY_LEN(native); j++)
+            if (list->msr[i] == native[j].msr)
+                vm->native_msrs |= 1u << j;
+    free(list);
+    return ok;
+}
+
+bool hardware_filter_msrs(struct engine_vm *vm, struct error *err)
+{
+    uint8_t ones[8];
+    memset(ones, 0xff, sizeof ones);
+    struct kvm_enable_cap exits = {
+        .cap = KVM_CAP_X86_USER_SPACE_MSR,
+        .args[0] =
+            KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER,
+    };
+    struct kvm_msr_filter filter = {.flags = KVM_MSR_FILTER_DEFAULT_DENY};
+    _Static_assert(ARRAY_LEN(allowed) <= KVM_MSR_FILTER_MAX_RANGES, "one range each");
+    for (unsigned i = 0; i < ARRAY_LEN(allowed); i++)
+        filter.ranges[i] = (struct kvm_msr_filter_range){
+            .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
+            .base = allowed[i].first,
+            .nmsrs = allowed[i].count,
+            .bitmap = ones,
+        };
+    if (!find_native(vm, err))
+        return false;
+    if (ioctl(vm->fd, KVM_ENABLE_CAP, &exits) != 0)
+        return error_errno(err, "engine hardware: KVM_CAP_X86_USER_SPACE_MSR");
+    if (ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter) != 0)
+        return error_errno(err, "engine hardware: KVM_X86_SET_MSR_FILTER");
+    return true;
+}
+
+/* ---- state ---- */
+
+struct native_msrs {
+    struct kvm_msrs head;
+    struct kvm_msr_entry entry[ARRAY_LEN(native)];
+};
+
+static void list_native(const struct engine_vm *vm, struct native_msrs *k)
+{
+    *k = (struct native_msrs){0};
+    for (unsigned i = 0; i < ARRAY_LEN(native); i++)
+        if (vm->native_msrs & 1u << i)
+            k->entry[k->head.nmsrs++].index = native[i].msr;
+}
+
+bool hardware_load_msrs(struct engine_vcpu *v)
+{
+    struct native_msrs k;
+    list_native(v->vm, &k);
+    for (unsigned i = 0, n = 0; i < ARRAY_LEN(native); i++)
+        if (v->vm->native_msrs & 1u << i)
+            k.entry[n++].data = *place(v, &native[i]);
+    return ioctl(v->fd, KVM_SET_MSRS, &k.head) == (int)k.head.nmsrs ||
+           hardware_fail(v, "KVM_SET_MSRS");
+}
+
+bool hardware_fetch_msrs(struct engine_vcpu *v)
+{
+    struct native_msrs k;
+    list_native(v->vm, &k);
+    if (ioctl(v->fd, KVM_GET_MSRS, &k.head) != (int)k.head.nmsrs)
+        return hardware_fail(v, "KVM_GET_MSRS");
+    for (unsigned i = 0, n = 0; i < ARRAY_LEN(native); i++)
+        if (v->vm->native_msrs & 1u << i)
+            *place(v, &native[i]) = k.entry[n++].data;
+    return true;
+}
+
+/* ---- exits ---- */
+
+static bool is_native(const struct engine_vm *vm, uint32_t msr)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(native); i++)
+        if (native[i].msr == msr)
+            return vm->native_msrs & 1u << i;
+    return msr == MSR_EFER || msr == MSR_FS_BASE || msr == MSR_GS_BASE;
+}
+
+void hardware_msr_exit(struct engine_vcpu *v)
+{
+    struct kvm_run *run = v->run;
+    uint32_t msr = run->msr.index;
+    uint64_t value = run->msr.data;
+    bool ok = false;
+    /* An access to one of KVM's own only comes here because KVM finds fault with it. */
+    if (is_native(v->vm, msr))
+        ok = false;
+    else if (run->exit_reason == KVM_EXIT_X86_RDMSR)
+        ok = x86_msr_read(&v->cpu, msr, &value);
+    else
+        ok = x86_msr_write(&v->cpu, msr, value);
+    run->msr.data = value;
+    run->msr.error = !ok;
+    v->incomplete = true;
+    if (ok && run->exit_reason == KVM_EXIT_X86_WRMSR && (msr == MSR_TSC || msr == MSR_TSC_ADJUST))
+        hardware_set_tsc(v, true);
+}
