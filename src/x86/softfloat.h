@@ -22,6 +22,7 @@
 
 #include "x86/state.h"
 
+typedef uint16_t sf16;
 typedef uint32_t sf32;
 typedef uint64_t sf64;
 typedef struct x86_f80 sf80;
@@ -157,6 +158,9 @@ sf80 sf80_from_i64(int64_t v);
 
 sf64 sf32_to_sf64(struct sf_env *env, sf32 a);
 sf32 sf64_to_sf32(struct sf_env *env, sf64 a);
+/* F16C's: DAZ does not count for half precision, whose denormals raise nothing, nor does FTZ. */
+sf32 sf16_to_sf32(struct sf_env *env, sf16 a);
+sf16 sf32_to_sf16(struct sf_env *env, sf32 a);
 /* FLD of memory: raises DE for denormals, IE for SNaNs. */
 sf80 sf32_to_sf80(struct sf_env *env, sf32 a);
 sf80 sf64_to_sf80(struct sf_env *env, sf64 a);

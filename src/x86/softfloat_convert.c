@@ -3,7 +3,7 @@
  */
 #include "x86/softfloat_ieee.h"
 
-enum { F32 = 23, F64 = 52 };
+enum { F16 = 10, F32 = 23, F64 = 52 };
 
 /* ---- to integers ---- */
 
@@ -231,6 +231,24 @@ sf64 sf32_to_sf64(struct sf_env *env, sf32 a)
 sf32 sf64_to_sf32(struct sf_env *env, sf64 a)
 {
     return (sf32)ieee_convert(env, a, F64, F32);
+}
+
+sf32 sf16_to_sf32(struct sf_env *env, sf16 a)
+{
+    struct sf_env half = *env;
+    half.daz = false;
+    half.flags = 0;
+    sf32 r = (sf32)ieee_convert(&half, a, F16, F32);
+    env->flags |= half.flags & SF_IE;
+    return r;
+}
+sf16 sf32_to_sf16(struct sf_env *env, sf32 a)
+{
+    bool ftz = env->ftz;
+    env->ftz = false;
+    sf16 r = (sf16)ieee_convert(env, a, F32, F16);
+    env->ftz = ftz;
+    return r;
 }
 
 /* ---- to and from the 80-bit format ---- */

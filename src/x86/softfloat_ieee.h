@@ -1,7 +1,7 @@
 /*
  * The arithmetic of both interchange formats that SSE knows, written once: F is the number of
  * fraction bits, 23 or 52, a constant wherever this is inlined. softfloat_f32.c and softfloat_f64.c
- * give it its two shapes. Private to softfloat*.c.
+ * give it its two shapes; half precision, with 10, is only converted. Private to softfloat*.c.
  *
  * A finite operand is taken apart into a significand with its top bit at bit 63 and the biased
  * exponent that belongs to it (below 1 for denormals); a result is a significand of that form,
@@ -16,11 +16,11 @@
 
 IEEE unsigned ieee_max(unsigned F) /* the exponent field of infinities and NaNs */
 {
-    return F == 23 ? 255 : 2047;
+    return F == 10 ? 31 : F == 23 ? 255 : 2047;
 }
 IEEE int ieee_bias(unsigned F)
 {
-    return F == 23 ? 127 : 1023;
+    return F == 10 ? 15 : F == 23 ? 127 : 1023;
 }
 IEEE uint64_t ieee_inf(unsigned F)
 {
@@ -28,7 +28,7 @@ IEEE uint64_t ieee_inf(unsigned F)
 }
 IEEE uint64_t ieee_sign_bit(unsigned F)
 {
-    return F == 23 ? BIT(31) : BIT(63);
+    return F == 10 ? BIT(15) : F == 23 ? BIT(31) : BIT(63);
 }
 IEEE uint64_t ieee_quiet(unsigned F)
 {
