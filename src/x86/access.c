@@ -179,6 +179,7 @@ static unsigned alignment_of(unsigned n)
     case 28:
     case 108:
     case 512: return 4; /* and FXSAVE's image */
+    case 32: return 16; /* a YMM register */
     default: return n <= 16 && (n & (n - 1)) == 0 ? n : 1;
     }
 }
@@ -360,23 +361,55 @@ static void reach_watched(struct x86_cpu *c, const struct request *r, struct spa
         report_breakpoints(c, r);
 }
 
+static uint64_t read_value(struct x86_cpu *c, const struct request *r)
+{
+    struct span s;
+    reach_watched(c, r, &s);
+    return value_read(c, &s, r->n);
+}
+
+static void write_value(struct x86_cpu *c, const struct request *r, uint64_t value)
+{
+    struct span s;
+    reach_watched(c, r, &s);
+    bool closed = begin_store(c, r, &s);
+    value_write(c, &s, r->n, value);
+    if (closed)
+        x86_lock_end(c);
+}
+
 uint64_t x86_read_slow(struct x86_cpu *c, uint64_t lin, unsigned size, unsigned seg)
 {
     struct request r = explicit(c, lin, size, X86_READ, seg);
-    struct span s;
-    reach_watched(c, &r, &s);
-    return value_read(c, &s, size);
+    return read_value(c, &r);
 }
 
 void x86_write_slow(struct x86_cpu *c, uint64_t lin, unsigned size, uint64_t value, unsigned seg)
 {
     struct request r = explicit(c, lin, size, X86_WRITE, seg);
-    struct span s;
-    reach_watched(c, &r, &s);
-    bool closed = begin_store(c, &r, &s);
-    value_write(c, &s, size, value);
-    if (closed)
-        x86_lock_end(c);
+    write_value(c, &r, value);
+}
+
+/* Alignment checks are only on at CPL 3. */
+static struct request element(struct x86_cpu *c, uint64_t lin, unsigned size, unsigned access,
+                              unsigned seg)
+{
+    struct request r = explicit(c, lin, size, access, seg);
+    if (r.tlb == &c->view[TLB_NEVER])
+        r.tlb = &c->view[TLB_USER];
+    return r;
+}
+
+uint64_t x86_read_element(struct x86_cpu *c, uint64_t lin, unsigned size, unsigned seg)
+{
+    struct request r = element(c, lin, size, X86_READ, seg);
+    return read_value(c, &r);
+}
+
+void x86_write_element(struct x86_cpu *c, uint64_t lin, unsigned size, uint64_t value, unsigned seg)
+{
+    struct request r = element(c, lin, size, X86_WRITE, seg);
+    write_value(c, &r, value);
 }
 
 void x86_read_bytes(struct x86_cpu *c, uint64_t lin, void *to, unsigned n, unsigned seg)
@@ -400,12 +433,28 @@ void x86_write_bytes(struct x86_cpu *c, uint64_t lin, const void *from, unsigned
 
 /* The code is dropped here already: if it is the running block, the instruction begins again now
  * and not once it has done half its work. */
+static void probe_write(struct x86_cpu *c, const struct request *r)
+{
+    struct span s;
+    reach(c, r, &s);
+    drop_code(c, &s);
+}
+
 void x86_probe_write(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg)
 {
     struct request r = explicit(c, lin, n, X86_WRITE, seg);
+    probe_write(c, &r);
+}
+
+void x86_probe_element(struct x86_cpu *c, uint64_t lin, unsigned size, unsigned access,
+                       unsigned seg)
+{
+    struct request r = element(c, lin, size, access, seg);
     struct span s;
-    reach(c, &r, &s);
-    drop_code(c, &s);
+    if (access & X86_WRITE)
+        probe_write(c, &r);
+    else
+        reach(c, &r, &s);
 }
 
 void x86_probe_read(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned seg)

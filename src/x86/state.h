@@ -80,7 +80,13 @@ enum {
 
 enum { EFER_SCE = 1u << 0, EFER_LME = 1u << 8, EFER_LMA = 1u << 10, EFER_NXE = 1u << 11 };
 
-enum { XCR0_X87 = 1u << 0, XCR0_SSE = 1u << 1, XCR0_AVX = 1u << 2, XCR0_PKRU = 1u << 9 };
+enum {
+    XCR0_X87 = 1u << 0,
+    XCR0_SSE = 1u << 1,
+    XCR0_AVX = 1u << 2,
+    XCR0_PKRU = 1u << 9,
+    XCR0_VECTORS = XCR0_SSE | XCR0_AVX, /* what VEX-encoded vector instructions ask for */
+};
 
 /* Attributes of a segment: bits 8 to 23 of a descriptor's second word, moved down by 8 (SDM 3,
  * 3.4.5), so that byte 0 is the access-rights byte. */
@@ -183,6 +189,13 @@ struct x86_state {
     bool event_has_error;
     uint32_t event_error;
 };
+
+/* Whether the system has enabled VEX-encoded vector instructions (SDM 1, 14.3): they raise #UD
+ * otherwise. */
+static inline bool x86_avx_enabled(const struct x86_state *s)
+{
+    return (s->cr4 & CR4_OSXSAVE) && (s->xcr0 & XCR0_VECTORS) == XCR0_VECTORS;
+}
 
 /* Power-on and INIT state (SDM 3, table 10-1). bsp says whether the vCPU starts at the reset vector
  * or waits for a start-up IPI. `init` keeps what INIT keeps (x87, vectors, most MSRs). */

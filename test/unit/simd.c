@@ -301,6 +301,47 @@ TEST(control_registers_switch_sse_and_mmx_off)
     CHECK_EQ(with_control(&paddb_sem, 16, cr0, cr4), -1);
 }
 
+extern const struct sem vpaddb_sem, vzeroupper_sem;
+
+static int with_avx(uint64_t cr0, uint64_t cr4, uint64_t xcr0)
+{
+    cpu->s.xcr0 = xcr0;
+    int zero = with_control(&vzeroupper_sem, 16, cr0, cr4);
+    int add = with_control(&vpaddb_sem, 32, cr0, cr4);
+    CHECK_EQ(zero, add);
+    return add;
+}
+
+TEST(avx_must_be_enabled)
+{
+    CHECK(fresh());
+    const uint64_t cr0 = CR0_PE | CR0_NE, cr4 = CR4_OSXSAVE, all = XCR0_X87 | XCR0_VECTORS;
+    CHECK_EQ(with_avx(cr0, cr4, all), -1);
+    CHECK_EQ(with_avx(cr0 | CR0_EM, cr4, all), -1);
+    CHECK_EQ(with_avx(cr0 | CR0_TS, cr4, all), X86_NM);
+    CHECK_EQ(with_avx(cr0, 0, all), X86_UD);
+    CHECK_EQ(with_avx(cr0, CR4_OSFXSR, all), X86_UD);
+    CHECK_EQ(with_avx(cr0, cr4, XCR0_X87 | XCR0_SSE), X86_UD);
+    CHECK_EQ(with_avx(cr0, cr4, XCR0_X87), X86_UD);
+    CHECK_EQ(with_avx(cr0 | CR0_TS, 0, all), X86_UD);
+}
+
+TEST(vex_128_forms_clear_the_upper_half_of_ymm)
+{
+    CHECK(fresh());
+    cpu->s.xcr0 = XCR0_X87 | XCR0_VECTORS;
+    x86_update_mode(cpu);
+    for (unsigned i = 0; i < 4; i++)
+        cpu->s.vec[1].u64[i] = cpu->s.vec[2].u64[i] = 0x1111111111111111 * (i + 1);
+    struct op op = {.size = 16, .ea = EA_REG, .reg = 1, .rm = 2, .cc = 2};
+    CHECK_EQ(run_ours(&vpaddb_sem, &op), -1);
+    CHECK_EQ(cpu->s.vec[1].u64[1], 0x4444444444444444);
+    CHECK_EQ(cpu->s.vec[1].u64[2] | cpu->s.vec[1].u64[3], 0);
+    op.size = 32;
+    CHECK_EQ(run_ours(&vpaddb_sem, &op), -1);
+    CHECK_EQ(cpu->s.vec[1].u64[3], 0x8888888888888888);
+}
+
 TEST(unmasked_simd_exceptions_are_xm_or_ud)
 {
     CHECK(fresh());
@@ -331,5 +372,6 @@ TEST(legacy_instructions_keep_the_upper_half_of_ymm)
 }
 
 TESTS(T(register_forms_do_what_silicon_does), T(memory_forms_do_what_silicon_does),
-      T(control_registers_switch_sse_and_mmx_off), T(unmasked_simd_exceptions_are_xm_or_ud),
+      T(control_registers_switch_sse_and_mmx_off), T(avx_must_be_enabled),
+      T(vex_128_forms_clear_the_upper_half_of_ymm), T(unmasked_simd_exceptions_are_xm_or_ud),
       T(legacy_instructions_keep_the_upper_half_of_ymm))

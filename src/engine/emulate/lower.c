@@ -3,6 +3,8 @@
  */
 #include "engine/emulate/lower.h"
 
+#include <string.h>
+
 #include "x86/forms.h"
 
 static const struct op *op_undefined(struct x86_cpu *c, const struct op *op)
@@ -48,9 +50,12 @@ static unsigned operand_size(const struct x86_insn *insn, const struct x86_form 
     unsigned files = register_files(form);
     if (!(files & (HAS_XMM | HAS_MMX)))
         return insn->opsize;
-    if ((files & HAS_GPR) && form->mnemonic[0] == 'c' && form->mnemonic[1] == 'v')
-        return insn->rex & 8 ? 8 : 4;
-    return files & HAS_XMM ? 16 : 8;
+    const char *name = form->mnemonic + (form->mnemonic[0] == 'v');
+    if ((files & HAS_GPR) && strncmp(name, "cvt", 3) == 0)
+        return insn->mode64 && (insn->rex & 8) ? 8 : 4;
+    if (files & HAS_XMM)
+        return insn->vl ? insn->vl : 16;
+    return 8;
 }
 
 /* ---- registers and memory ---- */

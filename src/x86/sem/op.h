@@ -67,7 +67,7 @@ struct op {
                      (fpu.h) */
     int32_t disp;
     uint16_t end; /* offset of the next instruction from the block's start */
-    uint8_t size; /* operand size in bytes: 1, 2, 4, 8; 8 for MMX, 16 for XMM */
+    uint8_t size; /* operand size in bytes: 1, 2, 4, 8; 8 for MMX, 16 for XMM, 32 for YMM */
     uint8_t ea;   /* enum op_ea */
     uint8_t reg;  /* ModRM.reg (or the opcode's) register, segment, control register ... */
     uint8_t rm;   /* ModRM.rm register under EA_REG */

@@ -1,11 +1,11 @@
 /*
- * What the MMX and SSE instructions are written with.
+ * What the MMX, SSE and AVX instructions are written with.
  *
- * A vector is a row of lanes; a lane is 16 bytes of an XMM register, or the 8 of an MMX register.
- * An instruction is a function on lanes (SIMD() and LANE() below), and knows nothing of where its
- * operands come from: wider and three-operand forms call the same function for each of their lanes.
- * What is round it is here: may the guest use the instruction at all, fetch the operands, store the
- * result.
+ * A vector is a row of lanes; a lane is 16 bytes of an XMM or YMM register, or the 8 of an MMX
+ * register. An instruction is a function on lanes (SIMD() and LANE() below), and knows nothing of
+ * where its operands come from: the VEX-encoded forms, with three operands and of up to two lanes,
+ * call the same function for each of their lanes. What is round it is here: may the guest use the
+ * instruction at all, fetch the operands, store the result.
  *
  * The order is the same everywhere, since a fault must leave nothing changed: check, read memory,
  * compute, report floating-point exceptions, commit.
@@ -43,6 +43,15 @@ static ALWAYS_INLINE void sse_check(struct x86_cpu *c)
 {
     if (unlikely(c->no_sse))
         x86_sse_unavailable(c);
+}
+
+/* #UD unless the system has enabled AVX, else #NM for CR0.TS. */
+_Noreturn COLD void x86_avx_unavailable(struct x86_cpu *c);
+
+static ALWAYS_INLINE void avx_check(struct x86_cpu *c)
+{
+    if (unlikely(c->no_avx))
+        x86_avx_unavailable(c);
 }
 
 /* ---- memory operands: n is a constant, so that all but one line goes away ---- */
@@ -149,6 +158,43 @@ static inline union simd_lane mmx_lane(const struct x86_cpu *c, unsigned n)
     return (union simd_lane){.u64 = {x86_mmx_read(c, n), 0}};
 }
 
+/* ---- VEX-encoded forms: op->size is 16 or 32, op->cc VEX.vvvv ---- */
+
+/* Lane i of a vector. */
+static ALWAYS_INLINE union simd_lane *vec_lane(union x86_vec *v, unsigned i)
+{
+    return (union simd_lane *)&v->u8[16 * i];
+}
+
+/* The first `bytes` of v go to register n, and zeros above them. */
+static ALWAYS_INLINE void vex_write(struct x86_cpu *c, unsigned n, const union x86_vec *v,
+                                    unsigned bytes)
+{
+    union x86_vec r = *v;
+    if (bytes == 16)
+        r.u64[2] = r.u64[3] = 0;
+    c->s.vec[n & 15] = r;
+}
+static ALWAYS_INLINE void vex_write_xmm(struct x86_cpu *c, unsigned n, union simd_lane v)
+{
+    c->s.vec[n & 15] = (union x86_vec){.u64 = {v.u64[0], v.u64[1]}};
+}
+
+/* The rm operand: a register, or n bytes of memory (and zeros above them), aligned or not. */
+static ALWAYS_INLINE union x86_vec vex_source_n(struct x86_cpu *c, const struct op *op, unsigned n)
+{
+    union x86_vec v = {0};
+    if (op->ea == EA_REG)
+        v = c->s.vec[op->rm & 15];
+    else
+        simd_load(c, op, &v, n);
+    return v;
+}
+static ALWAYS_INLINE union x86_vec vex_source(struct x86_cpu *c, const struct op *op)
+{
+    return op->size == 32 ? vex_source_n(c, op, 32) : vex_source_n(c, op, 16);
+}
+
 /* ---- instructions without floating-point exceptions ---- */
 
 /* r = op(a, b), for the first `bytes` (8 or 16) of the lane. r is neither a nor b. */
@@ -175,22 +221,50 @@ static ALWAYS_INLINE void simd_run(struct x86_cpu *c, const struct op *op, simd_
     }
 }
 
+/* The same for a VEX form: destination = lane(vvvv, source), lane by lane. Lane i sees the
+ * immediate moved down by i * imm_shift. Forms without vvvv have a lane function that does not look
+ * at a. */
+static ALWAYS_INLINE void vex_run(struct x86_cpu *c, const struct op *op, simd_lane_fn *lane,
+                                  unsigned imm_shift)
+{
+    avx_check(c);
+    union x86_vec r = {0}, b = vex_source(c, op), *a = &c->s.vec[op->cc & 15];
+    for (unsigned i = 0; i < op->size / 16u; i++)
+        lane(vec_lane(&r, i), vec_lane(a, i), vec_lane(&b, i), 16,
+             (unsigned)op->imm >> (i * imm_shift));
+    c->s.vec[op->reg & 15] = r;
+}
+
 #define LANE(name)                                                                                 \
     static inline void name##_lane(union simd_lane *r, const union simd_lane *a,                   \
                                    const union simd_lane *b, unsigned bytes, unsigned imm)
 
-/* An instruction, MMX and SSE in one, whose braces compute *r from *a and *b. */
-#define SIMD(name)                                                                                 \
+/* An instruction, MMX, SSE and AVX in one, whose braces compute *r from *a and *b. The VEX form is
+ * called v##name; of its immediate each lane takes imm_shift bits (0: all lanes see all of it). */
+#define SIMD_IMM(name, imm_shift)                                                                  \
     LANE(name);                                                                                    \
     OP(name)                                                                                       \
     {                                                                                              \
         simd_run(c, op, name##_lane, 8);                                                           \
     }                                                                                              \
+    OP(v##name)                                                                                    \
+    {                                                                                              \
+        vex_run(c, op, name##_lane, imm_shift);                                                    \
+    }                                                                                              \
+    LANE(name)
+#define SIMD(name) SIMD_IMM(name, 0)
+
+/* One that has a VEX form only. */
+#define SIMD_VEX(name, imm_shift)                                                                  \
+    LANE(name);                                                                                    \
+    OP(name)                                                                                       \
+    {                                                                                              \
+        vex_run(c, op, name##_lane, imm_shift);                                                    \
+    }                                                                                              \
     LANE(name)
 
 /* The same where each element of r is an expression of the elements x of a and y of b. */
-#define EACH(name, elem, expr)                                                                     \
-    SIMD(name)                                                                                     \
+#define EACH_ELEMENT(elem, expr)                                                                   \
     {                                                                                              \
         for (unsigned i = 0; i < bytes / sizeof r->elem[0]; i++) {                                 \
             __auto_type x = a->elem[i];                                                            \
@@ -199,6 +273,8 @@ static ALWAYS_INLINE void simd_run(struct x86_cpu *c, const struct op *op, simd_
             r->elem[i] = (__typeof__(x))(expr);                                                    \
         }                                                                                          \
     }
+#define EACH(name, elem, expr)     SIMD(name) EACH_ELEMENT(elem, expr)
+#define EACH_VEX(name, elem, expr) SIMD_VEX(name, 0) EACH_ELEMENT(elem, expr)
 
 /* ---- instructions with floating-point exceptions ---- */
 
@@ -219,23 +295,44 @@ typedef void simd_float_fn(struct sf_env *env, union simd_lane *r, const union s
 /* destination = lane(destination, source); memory operands have mem_bytes, aligned if they are
  * whole. */
 static ALWAYS_INLINE void float_run(struct x86_cpu *c, const struct op *op, simd_float_fn *lane,
-                                    unsigned mem_bytes)
+                                    unsigned mem_bytes, unsigned imm)
 {
     sse_check(c);
     union simd_lane b = mem_bytes == 16 ? sse_source(c, op) : sse_source_n(c, op, mem_bytes);
     union simd_lane r;
     struct sf_env env = sf_env_mxcsr(c->s.mxcsr);
-    lane(&env, &r, xmm(c, op->reg), &b, (unsigned)op->imm);
+    lane(&env, &r, xmm(c, op->reg), &b, imm);
     x86_sse_report(c, &env);
     *xmm(c, op->reg) = r;
 }
 
-/* An instruction whose braces compute the lane *r; memory operands have mem_bytes. */
+/* The same for a VEX form: destination = lane(vvvv, source). Scalar ones (mem_bytes below 16) are
+ * of one lane, whatever VEX.L says; the exceptions of all elements are reported as one. */
+static ALWAYS_INLINE void vex_float_run(struct x86_cpu *c, const struct op *op, simd_float_fn *lane,
+                                        unsigned mem_bytes, unsigned imm)
+{
+    avx_check(c);
+    unsigned lanes = mem_bytes == 16 ? op->size / 16u : 1;
+    union x86_vec r = {0}, *a = &c->s.vec[op->cc & 15];
+    union x86_vec b = mem_bytes == 16 ? vex_source(c, op) : vex_source_n(c, op, mem_bytes);
+    struct sf_env env = sf_env_mxcsr(c->s.mxcsr);
+    for (unsigned i = 0; i < lanes; i++)
+        lane(&env, vec_lane(&r, i), vec_lane(a, i), vec_lane(&b, i), imm);
+    x86_sse_report(c, &env);
+    c->s.vec[op->reg & 15] = r;
+}
+
+/* An instruction, SSE and AVX in one, whose braces compute the lane *r; memory operands have
+ * mem_bytes, or are as wide as the vector if that is 16. */
 #define FLOAT(name, mem_bytes)                                                                     \
     FLOAT_LANE(name);                                                                              \
     OP(name)                                                                                       \
     {                                                                                              \
-        float_run(c, op, name##_lane, mem_bytes);                                                  \
+        float_run(c, op, name##_lane, mem_bytes, (unsigned)op->imm);                               \
+    }                                                                                              \
+    OP(v##name)                                                                                    \
+    {                                                                                              \
+        vex_float_run(c, op, name##_lane, mem_bytes, (unsigned)op->imm);                           \
     }                                                                                              \
     FLOAT_LANE(name)
 

@@ -89,6 +89,13 @@ static uint32_t reciprocal_sqrt(uint32_t x)
         sse_check(c);                                                                              \
         uint32_t y = sse_source_n(c, op, 4).u32[0];                                                \
         xmm(c, op->reg)->u32[0] = function(y);                                                     \
+    }                                                                                              \
+    OP(v##name##ss)                                                                                \
+    {                                                                                              \
+        avx_check(c);                                                                              \
+        union simd_lane r = *xmm(c, op->cc);                                                       \
+        r.u32[0] = function(sse_source_n(c, op, 4).u32[0]);                                        \
+        vex_write_xmm(c, op->reg, r);                                                              \
     }
 APPROXIMATE(rcp, reciprocal)
 APPROXIMATE(rsqrt, reciprocal_sqrt)

@@ -1,6 +1,6 @@
 /*
- * SSE floating point: arithmetic, comparisons, rounding. Elements are computed by softfloat; here
- * is how vectors of them are put together and how their exceptions are reported.
+ * SSE and AVX floating point: arithmetic, comparisons, rounding. Elements are computed by
+ * softfloat; here is how vectors of them are put together and how their exceptions are reported.
  */
 #include "x86/sem/simd.h"
 
@@ -9,6 +9,11 @@ void x86_sse_unavailable(struct x86_cpu *c)
     if ((c->s.cr0 & CR0_EM) || !(c->s.cr4 & CR4_OSFXSR))
         x86_raise(c, X86_UD);
     x86_raise(c, X86_NM);
+}
+
+void x86_avx_unavailable(struct x86_cpu *c)
+{
+    x86_raise(c, x86_avx_enabled(&c->s) ? X86_NM : X86_UD);
 }
 
 void x86_sse_report(struct x86_cpu *c, const struct sf_env *env)
@@ -86,13 +91,29 @@ static inline bool predicate_holds(unsigned predicate, int order)
     return predicate_orders[predicate & 15] >> (order + 1) & 1;
 }
 
-#define COMPARE(bits, x, y)                                                                        \
-    -(uint##bits##_t)predicate_holds(imm & 7,                                                      \
-                                     sf##bits##_compare(env, x, y, predicate_signals(imm & 7)))
-PACKED(cmpps, u32, COMPARE(32, x, y))
-PACKED(cmppd, u64, COMPARE(64, x, y))
-SCALAR(cmpss, u32, COMPARE(32, x, y))
-SCALAR(cmpsd_sse, u64, COMPARE(64, x, y))
+/* Legacy forms take three bits of the immediate, VEX forms five. */
+#define COMPARE(name, vex_name, bits, count)                                                       \
+    FLOAT_LANE(name)                                                                               \
+    {                                                                                              \
+        bool signals = predicate_signals(imm);                                                     \
+        *r = *a;                                                                                   \
+        for (unsigned i = 0; i < (count); i++) {                                                   \
+            int order = sf##bits##_compare(env, a->u##bits[i], b->u##bits[i], signals);            \
+            r->u##bits[i] = -(uint##bits##_t)predicate_holds(imm, order);                          \
+        }                                                                                          \
+    }                                                                                              \
+    OP(name)                                                                                       \
+    {                                                                                              \
+        float_run(c, op, name##_lane, (count) * (bits) / 8, op->imm & 7);                          \
+    }                                                                                              \
+    OP(vex_name)                                                                                   \
+    {                                                                                              \
+        vex_float_run(c, op, name##_lane, (count) * (bits) / 8, op->imm & 31);                     \
+    }
+COMPARE(cmpps, vcmpps, 32, 4)
+COMPARE(cmppd, vcmppd, 64, 2)
+COMPARE(cmpss, vcmpss, 32, 1)
+COMPARE(cmpsd_sse, vcmpsd, 64, 1)
 
 /* ---- COMISx: the order in ZF, PF and CF ---- */
 
@@ -106,10 +127,10 @@ static uint32_t order_flags(int order)
     }
 }
 
-#define COMPARE_FLAGS(name, bits, signaling)                                                       \
+#define COMPARE_FLAGS(name, bits, signaling, check)                                                \
     OP(name)                                                                                       \
     {                                                                                              \
-        sse_check(c);                                                                              \
+        check(c);                                                                                  \
         union simd_lane b = sse_source_n(c, op, bits / 8);                                         \
         struct sf_env env = sf_env_mxcsr(c->s.mxcsr);                                              \
         int order =                                                                                \
@@ -117,10 +138,13 @@ static uint32_t order_flags(int order)
         x86_sse_report(c, &env);                                                                   \
         x86_set_status(c, order_flags(order));                                                     \
     }
-COMPARE_FLAGS(comiss, 32, true)
-COMPARE_FLAGS(comisd, 64, true)
-COMPARE_FLAGS(ucomiss, 32, false)
-COMPARE_FLAGS(ucomisd, 64, false)
+#define COMPARE_FLAGS_BOTH(name, bits, signaling)                                                  \
+    COMPARE_FLAGS(name, bits, signaling, sse_check)                                                \
+    COMPARE_FLAGS(v##name, bits, signaling, avx_check)
+COMPARE_FLAGS_BOTH(comiss, 32, true)
+COMPARE_FLAGS_BOTH(comisd, 64, true)
+COMPARE_FLAGS_BOTH(ucomiss, 32, false)
+COMPARE_FLAGS_BOTH(ucomisd, 64, false)
 
 /* ---- sums and differences within vectors ---- */
 
@@ -164,26 +188,27 @@ static void end_step(struct x86_cpu *c, struct sf_env *env)
     env->flags = 0;
 }
 
-static void dpps_lane(struct x86_cpu *c, union simd_lane *r, const union simd_lane *a,
-                      const union simd_lane *b, unsigned imm)
+static void dpps_vector(struct x86_cpu *c, union x86_vec *r, const union x86_vec *a,
+                        const union x86_vec *b, unsigned imm, unsigned bytes)
 {
     struct sf_env env = sf_env_mxcsr(c->s.mxcsr);
-    uint32_t product[4] = {0};
-    for (unsigned i = 0; i < 4; i++)
-        if (imm >> (4 + i) & 1)
+    uint32_t product[8] = {0}, pair[4], sum[2];
+    for (unsigned i = 0; i < bytes / 4; i++)
+        if (imm >> (4 + i % 4) & 1)
             product[i] = sf32_mul(&env, a->u32[i], b->u32[i]);
     end_step(c, &env);
-    uint32_t low = sf32_add(&env, product[0], product[1]);
-    uint32_t high = sf32_add(&env, product[2], product[3]);
+    for (unsigned i = 0; i < bytes / 8; i++)
+        pair[i] = sf32_add(&env, product[2 * i], product[2 * i + 1]);
     end_step(c, &env);
-    uint32_t sum = sf32_add(&env, low, high);
+    for (unsigned i = 0; i < bytes / 16; i++)
+        sum[i] = sf32_add(&env, pair[2 * i], pair[2 * i + 1]);
     end_step(c, &env);
-    for (unsigned i = 0; i < 4; i++)
-        r->u32[i] = imm >> i & 1 ? sum : 0;
+    for (unsigned i = 0; i < bytes / 4; i++)
+        r->u32[i] = imm >> i % 4 & 1 ? sum[i / 4] : 0;
 }
 
-static void dppd_lane(struct x86_cpu *c, union simd_lane *r, const union simd_lane *a,
-                      const union simd_lane *b, unsigned imm)
+static void dppd_vector(struct x86_cpu *c, union x86_vec *r, const union x86_vec *a,
+                        const union x86_vec *b, unsigned imm, unsigned bytes)
 {
     struct sf_env env = sf_env_mxcsr(c->s.mxcsr);
     uint64_t product[2] = {0};
@@ -201,9 +226,17 @@ static void dppd_lane(struct x86_cpu *c, union simd_lane *r, const union simd_la
     OP(name)                                                                                       \
     {                                                                                              \
         sse_check(c);                                                                              \
-        union simd_lane r, b = sse_source(c, op);                                                  \
-        name##_lane(c, &r, xmm(c, op->reg), &b, (unsigned)op->imm);                                \
-        *xmm(c, op->reg) = r;                                                                      \
+        union x86_vec r = {0}, b = {0};                                                            \
+        *vec_lane(&b, 0) = sse_source(c, op);                                                      \
+        name##_vector(c, &r, &c->s.vec[op->reg], &b, (unsigned)op->imm, 16);                       \
+        *xmm(c, op->reg) = *vec_lane(&r, 0);                                                       \
+    }                                                                                              \
+    OP(v##name)                                                                                    \
+    {                                                                                              \
+        avx_check(c);                                                                              \
+        union x86_vec r = {0}, b = vex_source(c, op);                                              \
+        name##_vector(c, &r, &c->s.vec[op->cc], &b, (unsigned)op->imm, op->size);                  \
+        c->s.vec[op->reg] = r;                                                                     \
     }
 DOT_PRODUCT(dpps)
 DOT_PRODUCT(dppd)

@@ -1,5 +1,5 @@
 /*
- * Integer arithmetic, logic and comparisons on vectors: MMX and SSE forms in one.
+ * Integer arithmetic, logic and comparisons on vectors: MMX, SSE and AVX forms in one.
  */
 #include "x86/sem/simd.h"
 
@@ -97,16 +97,37 @@ LOGIC(pandn, andn, ~x &y)
 LOGIC(por, or, x | y)
 LOGIC(pxor, xor, x ^ y)
 
-/* ZF: no bit of the source is set in the destination; CF: none is set outside of it. */
+/* ZF: no bit of the source is set in the destination; CF: none is set outside of it. Only the bits
+ * in `mask` count. */
+static void test_bits(struct x86_cpu *c, const union x86_vec *a, const union x86_vec *b,
+                      unsigned bytes, uint64_t mask)
+{
+    uint64_t inside = 0, outside = 0;
+    for (unsigned i = 0; i < bytes / 8; i++) {
+        inside |= a->u64[i] & b->u64[i] & mask;
+        outside |= ~a->u64[i] & b->u64[i] & mask;
+    }
+    x86_set_status(c, (inside ? 0 : FLAG_ZF) | (outside ? 0 : FLAG_CF));
+}
+
 OP(ptest)
 {
     sse_check(c);
-    union simd_lane b = sse_source(c, op);
-    const union simd_lane *a = xmm(c, op->reg);
-    bool zf = !((a->u64[0] & b.u64[0]) | (a->u64[1] & b.u64[1]));
-    bool cf = !((~a->u64[0] & b.u64[0]) | (~a->u64[1] & b.u64[1]));
-    x86_set_status(c, (zf ? FLAG_ZF : 0) | (cf ? FLAG_CF : 0));
+    union x86_vec b = {0};
+    *vec_lane(&b, 0) = sse_source(c, op);
+    test_bits(c, &c->s.vec[op->reg], &b, 16, UINT64_MAX);
 }
+
+#define TEST_BITS(name, mask)                                                                      \
+    OP(name)                                                                                       \
+    {                                                                                              \
+        avx_check(c);                                                                              \
+        union x86_vec b = vex_source(c, op);                                                       \
+        test_bits(c, &c->s.vec[op->reg], &b, op->size, mask);                                      \
+    }
+TEST_BITS(vptest, UINT64_MAX)
+TEST_BITS(vtestps, UINT64_C(0x8000000080000000))
+TEST_BITS(vtestpd, UINT64_C(0x8000000000000000))
 
 /* ---- horizontal ---- */
 
@@ -144,8 +165,9 @@ SIMD(psadbw)
     }
 }
 
-/* Four bytes of b, chosen by imm[1:0], against eleven of a, from 0 or 4 on (imm[2]). */
-SIMD(mpsadbw)
+/* Four bytes of b, chosen by imm[1:0], against eleven of a, from 0 or 4 on (imm[2]); imm[5:3] does
+ * the same for the upper lane. */
+SIMD_IMM(mpsadbw, 3)
 {
     unsigned from_a = imm & 4, from_b = 4 * (imm & 3);
     for (unsigned i = 0; i < 8; i++) {

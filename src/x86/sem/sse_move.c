@@ -246,6 +246,12 @@ OP(maskmovdqu)
     store_masked(c, op, xmm(c, op->reg)->u8, xmm(c, op->rm)->u8, 16);
 }
 
+OP(vmaskmovdqu)
+{
+    avx_check(c);
+    store_masked(c, op, xmm(c, op->reg)->u8, xmm(c, op->rm)->u8, 16);
+}
+
 OP(maskmovq)
 {
     /* The x87's tags and TOP change even if the store faults, as with AMD's processors. */

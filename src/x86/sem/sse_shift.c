@@ -1,6 +1,6 @@
 /*
  * Shifts of vectors: each element by one count, which comes from an immediate or from a register or
- * memory; and of whole registers by bytes.
+ * memory, or each by a count of its own; and of whole registers by bytes.
  */
 #include "x86/sem/simd.h"
 
@@ -41,9 +41,44 @@ static ALWAYS_INLINE void shift_by_immediate(struct x86_cpu *c, const struct op 
     }
 }
 
+/* VEX forms: destination = vvvv shifted by source, or vvvv = source shifted by the immediate. */
+static ALWAYS_INLINE void vex_shift(struct x86_cpu *c, unsigned to, const union x86_vec *from,
+                                    unsigned bytes, uint64_t count, shift_fn *shift)
+{
+    union x86_vec a = *from, r = {0};
+    for (unsigned i = 0; i < bytes / 16; i++)
+        shift(vec_lane(&r, i), vec_lane(&a, i), count, 16);
+    vex_write(c, to, &r, bytes);
+}
+
+static ALWAYS_INLINE void vex_shift_by_source(struct x86_cpu *c, const struct op *op,
+                                              shift_fn *shift)
+{
+    avx_check(c);
+    uint64_t count = vex_source_n(c, op, 16).u64[0];
+    vex_shift(c, op->reg, &c->s.vec[op->cc], op->size, count, shift);
+}
+
+static ALWAYS_INLINE void vex_shift_by_immediate(struct x86_cpu *c, const struct op *op,
+                                                 shift_fn *shift)
+{
+    avx_check(c);
+    vex_shift(c, op->cc, &c->s.vec[op->rm], op->size, (uint8_t)op->imm, shift);
+}
+
 #define SHIFT_LANE(name)                                                                           \
     static inline void name##_shift(union simd_lane *r, const union simd_lane *a, uint64_t count,  \
                                     unsigned bytes)
+
+#define SHIFT_BY_IMMEDIATE(name, vex_name, shift)                                                  \
+    OP(name)                                                                                       \
+    {                                                                                              \
+        shift_by_immediate(c, op, shift);                                                          \
+    }                                                                                              \
+    OP(vex_name)                                                                                   \
+    {                                                                                              \
+        vex_shift_by_immediate(c, op, shift);                                                      \
+    }
 
 /* expr: the element x shifted by count, which is below the element's width; beyond: what a count
  * as large as that gives. */
@@ -60,10 +95,11 @@ static ALWAYS_INLINE void shift_by_immediate(struct x86_cpu *c, const struct op 
     {                                                                                              \
         shift_by_source(c, op, name##_shift);                                                      \
     }                                                                                              \
-    OP(name##_i)                                                                                   \
+    OP(v##name)                                                                                    \
     {                                                                                              \
-        shift_by_immediate(c, op, name##_shift);                                                   \
-    }
+        vex_shift_by_source(c, op, name##_shift);                                                  \
+    }                                                                                              \
+    SHIFT_BY_IMMEDIATE(name##_i, v##name##_i, name##_shift)
 SHIFT(psllw, u16, x << count, 0)
 SHIFT(pslld, u32, x << count, 0)
 SHIFT(psllq, u64, x << count, 0)
@@ -78,17 +114,19 @@ SHIFT_LANE(pslldq)
     for (unsigned i = 0; i < bytes; i++)
         r->u8[i] = i >= count ? a->u8[i - count] : 0;
 }
-OP(pslldq)
-{
-    shift_by_immediate(c, op, pslldq_shift);
-}
+SHIFT_BY_IMMEDIATE(pslldq, vpslldq, pslldq_shift)
 
 SHIFT_LANE(psrldq)
 {
     for (unsigned i = 0; i < bytes; i++)
         r->u8[i] = i + count < bytes ? a->u8[i + count] : 0;
 }
-OP(psrldq)
-{
-    shift_by_immediate(c, op, psrldq_shift);
-}
+SHIFT_BY_IMMEDIATE(psrldq, vpsrldq, psrldq_shift)
+
+/* ---- each element by a count of its own ---- */
+
+EACH_VEX(vpsllvd, u32, y < 32 ? x << y : 0)
+EACH_VEX(vpsllvq, u64, y < 64 ? x << y : 0)
+EACH_VEX(vpsrlvd, u32, y < 32 ? x >> y : 0)
+EACH_VEX(vpsrlvq, u64, y < 64 ? x >> y : 0)
+EACH_VEX(vpsravd, i32, x >> ((uint32_t)y < 31 ? y : 31))

@@ -115,13 +115,22 @@ static void return_index(struct x86_cpu *c, const struct strings *s, unsigned re
 }
 
 /* xSTRM: the bits, as bits or as whole elements, go to XMM0. */
-static void return_mask(struct x86_cpu *c, const struct strings *s, unsigned result)
+static union simd_lane mask_of(const struct strings *s, unsigned result)
 {
     union simd_lane r = {.u32 = {result}};
     if (s->imm & 0x40)
         for (unsigned i = 0; i < 16; i++)
             r.u8[i] = result >> (s->count == 16 ? i : i / 2) & 1 ? 0xff : 0;
-    *xmm(c, 0) = r;
+    return r;
+}
+
+static void return_mask(struct x86_cpu *c, const struct strings *s, unsigned result)
+{
+    *xmm(c, 0) = mask_of(s, result);
+}
+static void return_mask_vex(struct x86_cpu *c, const struct strings *s, unsigned result)
+{
+    vex_write_xmm(c, 0, mask_of(s, result));
 }
 
 typedef void return_fn(struct x86_cpu *c, const struct strings *s, unsigned result);
@@ -132,7 +141,6 @@ enum lengths { IMPLICIT, EXPLICIT_32, EXPLICIT_64 };
 static void compare_strings(struct x86_cpu *c, const struct op *op, enum lengths lengths,
                             return_fn *give)
 {
-    sse_check(c);
     union simd_lane a = *xmm(c, op->reg), b = sse_source_n(c, op, 16);
     struct strings s = {&a, &b, .imm = (unsigned)op->imm, .count = op->imm & 1 ? 8 : 16};
     if (lengths == IMPLICIT) {
@@ -145,27 +153,21 @@ static void compare_strings(struct x86_cpu *c, const struct op *op, enum lengths
     give(c, &s, compare(c, &s));
 }
 
-OP(pcmpestri)
-{
-    compare_strings(c, op, EXPLICIT_32, return_index);
-}
-OP(pcmpestri_w)
-{
-    compare_strings(c, op, EXPLICIT_64, return_index);
-}
-OP(pcmpestrm)
-{
-    compare_strings(c, op, EXPLICIT_32, return_mask);
-}
-OP(pcmpestrm_w)
-{
-    compare_strings(c, op, EXPLICIT_64, return_mask);
-}
-OP(pcmpistri)
-{
-    compare_strings(c, op, IMPLICIT, return_index);
-}
-OP(pcmpistrm)
-{
-    compare_strings(c, op, IMPLICIT, return_mask);
-}
+#define STRINGS(name, check, lengths, give)                                                        \
+    OP(name)                                                                                       \
+    {                                                                                              \
+        check(c);                                                                                  \
+        compare_strings(c, op, lengths, give);                                                     \
+    }
+STRINGS(pcmpestri, sse_check, EXPLICIT_32, return_index)
+STRINGS(pcmpestri_w, sse_check, EXPLICIT_64, return_index)
+STRINGS(pcmpestrm, sse_check, EXPLICIT_32, return_mask)
+STRINGS(pcmpestrm_w, sse_check, EXPLICIT_64, return_mask)
+STRINGS(pcmpistri, sse_check, IMPLICIT, return_index)
+STRINGS(pcmpistrm, sse_check, IMPLICIT, return_mask)
+STRINGS(vpcmpestri, avx_check, EXPLICIT_32, return_index)
+STRINGS(vpcmpestri_w, avx_check, EXPLICIT_64, return_index)
+STRINGS(vpcmpestrm, avx_check, EXPLICIT_32, return_mask_vex)
+STRINGS(vpcmpestrm_w, avx_check, EXPLICIT_64, return_mask_vex)
+STRINGS(vpcmpistri, avx_check, IMPLICIT, return_index)
+STRINGS(vpcmpistrm, avx_check, IMPLICIT, return_mask_vex)

@@ -64,17 +64,32 @@ static uint32_t checked_mxcsr(struct x86_cpu *c, uint32_t v)
 
 /* ---- MXCSR ---- */
 
-OP(ldmxcsr)
+static void load_mxcsr(struct x86_cpu *c, const struct op *op)
 {
-    sse_check(c);
     uint32_t v;
     simd_load(c, op, &v, 4);
     c->s.mxcsr = checked_mxcsr(c, v);
 }
 
+OP(ldmxcsr)
+{
+    sse_check(c);
+    load_mxcsr(c, op);
+}
+OP(vldmxcsr)
+{
+    avx_check(c);
+    load_mxcsr(c, op);
+}
+
 OP(stmxcsr)
 {
     sse_check(c);
+    simd_store(c, op, &c->s.mxcsr, 4);
+}
+OP(vstmxcsr)
+{
+    avx_check(c);
     simd_store(c, op, &c->s.mxcsr, 4);
 }
 
@@ -409,4 +424,5 @@ OP_END(xsetbv)
     if ((uint32_t)c->s.gpr[X86_RCX] != 0 || (v & ~c->model->xcr0) || !(v & XCR0_X87) || avx_alone)
         x86_raise_gp0(c);
     c->s.xcr0 = v;
+    x86_update_mode(c);
 }
