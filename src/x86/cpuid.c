@@ -131,37 +131,39 @@ bool x86_model_has(const struct x86_model *m, const char *feature)
      ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO |                  \
      ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_ITS_NO)
 
+#define LEVEL_3_1_ECX (LEVEL_2_1_ECX | B(12) | B(28) | B(29))
+#define LEVEL_3_7_EBX (LEVEL_2_7_EBX | B(5))
+
+/* What the models share: all but the level of the instruction set. One tick of the TSC or of the
+ * crystal is one nanosecond: nothing is ever rounded. */
+#define MODEL(level, text, words_1_ecx, words_7_ebx, components)                                   \
+    {                                                                                              \
+        .name = "x86-64-" level, .summary = text, .vendor = "GenuineIntel",                        \
+        .brand = "Doppel x86-64-" level " processor", .family = 6, .model = 0xf0, .stepping = 1,   \
+        .physical_bits = 40, .linear_bits = 48, .tsc_hz = 1000000000, .crystal_hz = 1000000000,    \
+        .arch_capabilities = ARCH_CAPABILITIES,                                                    \
+        .xcr0 = XCR0_X87 | XCR0_SSE | XCR0_PKRU | (components),                                    \
+        .features = {                                                                              \
+            [X86_WORD_1_EDX] = LEVEL_2_1_EDX,                                                      \
+            [X86_WORD_1_ECX] = words_1_ecx,                                                        \
+            [X86_WORD_7_EBX] = words_7_ebx,                                                        \
+            [X86_WORD_7_ECX] = LEVEL_2_7_ECX,                                                      \
+            [X86_WORD_7_EDX] = LEVEL_2_7_EDX,                                                      \
+            [X86_WORD_7_2_EDX] = LEVEL_2_7_2_EDX,                                                  \
+            [X86_WORD_D_1_EAX] = LEVEL_2_D_1_EAX,                                                  \
+            [X86_WORD_80000001_EDX] = LEVEL_2_80000001_EDX,                                        \
+            [X86_WORD_80000001_ECX] = LEVEL_2_80000001_ECX,                                        \
+            [X86_WORD_80000007_EDX] = B(8),                                                        \
+            [X86_WORD_6_EAX] = B(2),                                                               \
+        },                                                                                         \
+    }
+
+/* The first is the default. */
 static const struct x86_model models[] = {
-    {
-        .name = "x86-64-v2",
-        .summary = "x86-64 level 2 with AES, SHA, BMI and the system features of a current server",
-        .vendor = "GenuineIntel",
-        .brand = "Doppel x86-64-v2 processor",
-        .family = 6,
-        .model = 0xf0,
-        .stepping = 1,
-        .physical_bits = 40,
-        .linear_bits = 48,
-        /* One tick of either is one nanosecond: nothing is ever rounded. */
-        .tsc_hz = 1000000000,
-        .crystal_hz = 1000000000,
-        .arch_capabilities = ARCH_CAPABILITIES,
-        .xcr0 = XCR0_X87 | XCR0_SSE | XCR0_PKRU,
-        .features =
-            {
-                [X86_WORD_1_EDX] = LEVEL_2_1_EDX,
-                [X86_WORD_1_ECX] = LEVEL_2_1_ECX,
-                [X86_WORD_7_EBX] = LEVEL_2_7_EBX,
-                [X86_WORD_7_ECX] = LEVEL_2_7_ECX,
-                [X86_WORD_7_EDX] = LEVEL_2_7_EDX,
-                [X86_WORD_7_2_EDX] = LEVEL_2_7_2_EDX,
-                [X86_WORD_D_1_EAX] = LEVEL_2_D_1_EAX,
-                [X86_WORD_80000001_EDX] = LEVEL_2_80000001_EDX,
-                [X86_WORD_80000001_ECX] = LEVEL_2_80000001_ECX,
-                [X86_WORD_80000007_EDX] = B(8),
-                [X86_WORD_6_EAX] = B(2),
-            },
-    },
+    MODEL("v3", "x86-64 level 3 (AVX2, FMA) with AES, SHA and the system features of a server",
+          LEVEL_3_1_ECX, LEVEL_3_7_EBX, XCR0_AVX),
+    MODEL("v2", "x86-64 level 2 with AES, SHA, BMI and the system features of a server",
+          LEVEL_2_1_ECX, LEVEL_2_7_EBX, 0),
 };
 
 const struct x86_model *x86_model_at(unsigned index)

@@ -17,16 +17,27 @@ static uint32_t leaf(const struct x86_cpu *c, uint32_t number, uint32_t sub, uns
 
 TEST(models_are_found_by_name)
 {
-    CHECK(x86_model_find("x86-64-v2") == x86_model_at(0));
+    CHECK(x86_model_find("x86-64-v3") == x86_model_at(0));
+    CHECK(x86_model_find("x86-64-v2") == x86_model_at(1));
     CHECK(x86_model_find("") == NULL);
     CHECK(x86_model_find("x86-64") == NULL);
     CHECK(x86_model_at(1000) == NULL);
 }
 
-/* The x86-64 psABI's levels, and what the model adds. */
-TEST(the_default_model_has_level_2)
+static void check_features(const struct x86_model *m, const char *const *names, unsigned n,
+                           bool wanted)
 {
-    static const char *const has[] = {
+    for (unsigned i = 0; i < n; i++) {
+        if (x86_model_has(m, names[i]) != wanted)
+            printf("# %s: %s\n", m->name, names[i]);
+        CHECK(x86_model_has(m, names[i]) == wanted);
+    }
+}
+
+/* The x86-64 psABI's levels, and what the models add. */
+TEST(models_have_the_features_of_their_level)
+{
+    static const char *const common[] = {
         "fpu",
         "cmov",
         "cx8",
@@ -81,15 +92,15 @@ TEST(the_default_model_has_level_2)
         "arch_capabilities",
         "tsc_deadline_timer",
     };
-    static const char *const lacks[] = {"avx", "avx2", "fma", "f16c", "monitor", "nonsense"};
-    const struct x86_model *m = x86_model_at(0);
-    for (unsigned i = 0; i < ARRAY_LEN(has); i++) {
-        if (!x86_model_has(m, has[i]))
-            printf("# %s\n", has[i]);
-        CHECK(x86_model_has(m, has[i]));
+    static const char *const level_3[] = {"avx", "avx2", "fma", "f16c"};
+    static const char *const none[] = {"monitor", "nonsense"};
+    for (unsigned i = 0; i < 2; i++) {
+        const struct x86_model *m = x86_model_at(i);
+        check_features(m, common, ARRAY_LEN(common), true);
+        check_features(m, none, ARRAY_LEN(none), false);
+        check_features(m, level_3, ARRAY_LEN(level_3), i == 0);
+        CHECK_EQ(!!(m->xcr0 & XCR0_AVX), i == 0);
     }
-    for (unsigned i = 0; i < ARRAY_LEN(lacks); i++)
-        CHECK(!x86_model_has(m, lacks[i]));
 }
 
 TEST(names_are_spelled_out)
@@ -107,7 +118,7 @@ TEST(names_are_spelled_out)
         memcpy(brand + 16 * i, out, 16);
     }
     CHECK(memchr(brand, 0, sizeof brand) != NULL);
-    CHECK(strcmp(brand, "Doppel x86-64-v2 processor") == 0);
+    CHECK(strcmp(brand, "Doppel x86-64-v3 processor") == 0);
     fixture_free(f);
 }
 
@@ -162,14 +173,20 @@ TEST(xsave_areas_have_their_size)
     c->s.xcr0 = XCR0_X87;
     CHECK_EQ(leaf(c, 0xd, 0, EBX), 576);
     CHECK_EQ(leaf(c, 0xd, 0, ECX), 2696);
-    CHECK_EQ(leaf(c, 0xd, 0, EAX), XCR0_X87 | XCR0_SSE | XCR0_PKRU);
+    CHECK_EQ(leaf(c, 0xd, 0, EAX), XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_PKRU);
     c->s.xcr0 |= XCR0_SSE | XCR0_PKRU;
     CHECK_EQ(leaf(c, 0xd, 0, EBX), 2696);
     CHECK_EQ(leaf(c, 0xd, 1, EBX), 584);
     CHECK_EQ(leaf(c, 0xd, 9, EAX), 8);
     CHECK_EQ(leaf(c, 0xd, 9, EBX), 2688);
-    CHECK_EQ(leaf(c, 0xd, 2, EAX), 0); /* AVX is not offered */
+    CHECK_EQ(leaf(c, 0xd, 2, EAX), 256);
+    CHECK_EQ(leaf(c, 0xd, 2, EBX), 576);
+    c->s.xcr0 |= XCR0_AVX;
+    CHECK_EQ(leaf(c, 0xd, 1, EBX), 584 + 256);
     CHECK_EQ(x86_xsave_size(7), 832);
+    c->model = x86_model_find("x86-64-v2");
+    CHECK_EQ(leaf(c, 0xd, 0, EAX), XCR0_X87 | XCR0_SSE | XCR0_PKRU);
+    CHECK_EQ(leaf(c, 0xd, 2, EAX), 0); /* AVX is not offered */
     fixture_free(f);
 }
 
@@ -364,8 +381,8 @@ TEST(no_number_does_harm)
     fixture_free(f);
 }
 
-TESTS(T(models_are_found_by_name), T(the_default_model_has_level_2), T(names_are_spelled_out),
-      T(state_shows_in_features), T(processors_are_cores_of_one_package),
+TESTS(T(models_are_found_by_name), T(models_have_the_features_of_their_level),
+      T(names_are_spelled_out), T(state_shows_in_features), T(processors_are_cores_of_one_package),
       T(xsave_areas_have_their_size), T(any_leaf_has_an_answer), T(registers_hold_what_they_can),
       T(firmware_leaves_memory_cached), T(efer_keeps_its_rules), T(constants_and_commands),
       T(the_machine_answers_for_its_own), T(no_number_does_harm))
