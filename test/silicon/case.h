@@ -54,14 +54,18 @@ enum {
     FX_XMM = 160,
 };
 
+/* The upper halves of the YMM registers: XSAVE's component 2 (SDM 1, 13.4.2). */
+enum { CASE_UPPER = 16 * 16 };
+
 struct case_regs {
     uint64_t gpr[16];
     uint64_t rip, rflags;
     _Alignas(16) uint8_t fx[CASE_FX];
+    uint8_t upper[CASE_UPPER];
 };
 
 /* Bytes that the case puts into the writable pages, over the common pattern. */
-enum { CASE_PATCHES = 4, CASE_PATCH = 640 };
+enum { CASE_PATCHES = 4, CASE_PATCH = 896 };
 struct case_patch {
     uint16_t at, size;
     uint8_t bytes[CASE_PATCH];

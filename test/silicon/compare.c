@@ -16,6 +16,7 @@ static uint32_t compared_error(const struct case_end *e)
 static bool is_approximate(const struct silicon_case *c)
 {
     const char *m = x86_forms[c->form].mnemonic;
+    m += *m == 'v';
     return strncmp(m, "rcpp", 4) == 0 || strncmp(m, "rcps", 4) == 0 || strncmp(m, "rsqrt", 5) == 0;
 }
 
@@ -157,7 +158,8 @@ bool case_same(const struct silicon_case *c, const struct case_end *host,
     return same_fault(c, host, ours) && a->rip == b->rip && flags == 0 &&
            same_gprs(c, a->gpr, b->gpr) && same_x87(c, a->fx, b->fx) &&
            load_u32(a->fx + FX_MXCSR) == load_u32(b->fx + FX_MXCSR) &&
-           same_vectors(c, a->fx + FX_XMM, b->fx + FX_XMM) && same_data(c, host->data, our_data);
+           same_vectors(c, a->fx + FX_XMM, b->fx + FX_XMM) && same_vectors(c, a->upper, b->upper) &&
+           same_data(c, host->data, our_data);
 }
 
 /* ---- telling ---- */
@@ -268,8 +270,10 @@ void case_report(const struct silicon_case *c, const struct case_end *host,
     for (unsigned i = 0; i < 8; i++)
         print_vector("st", i, 10, s->fx + FX_ST + 16 * i, a->fx + FX_ST + 16 * i,
                      b->fx + FX_ST + 16 * i);
-    for (unsigned i = 0; i < 16; i++)
+    for (unsigned i = 0; i < 16; i++) {
         print_vector("xmm", i, 16, s->fx + FX_XMM + 16 * i, a->fx + FX_XMM + 16 * i,
                      b->fx + FX_XMM + 16 * i);
+        print_vector("upper ymm", i, 16, s->upper + 16 * i, a->upper + 16 * i, b->upper + 16 * i);
+    }
     print_data(host->data, our_data);
 }

@@ -187,7 +187,7 @@ static void make_start(struct x86_state *s, bool wide, bool segments)
     s->cr4 = CR4_PAE | CR4_PGE | CR4_DE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE | CR4_OSXSAVE |
              CR4_SMEP | CR4_SMAP | CR4_UMIP;
     s->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-    s->xcr0 = XCR0_X87 | XCR0_SSE;
+    s->xcr0 = XCR0_X87 | XCR0_VECTORS;
 }
 
 /* ---- setting up ---- */
@@ -220,7 +220,7 @@ bool emulated_open(struct emulated **out, const struct case_pattern *pattern, bo
     if (!e)
         return error_set(err, "no memory");
     if (!memory_create(&e->memory, RAM, err) ||
-        !engine_emulate.vm_create(&e->vm, &e->memory, x86_model_at(0), 1, err) ||
+        !engine_emulate.vm_create(&e->vm, &e->memory, x86_model_find("x86-64-v3"), 1, err) ||
         !engine_emulate.vcpu_create(&e->vcpu, e->vm, 0, &host, err))
         return false;
     e->pattern = pattern;
@@ -241,7 +241,7 @@ void emulated_close(struct emulated *e)
     free(e);
 }
 
-/* ---- x87 and SSE state ---- */
+/* ---- x87, SSE and AVX state ---- */
 
 static void load_fx(struct x86_state *s, const uint8_t *fx)
 {
@@ -323,6 +323,8 @@ static bool read_end(struct emulated *e, const struct x86_state *s, struct case_
     end->after.rflags = read64(e, frame + 16);
     end->after.gpr[X86_RSP] = read64(e, frame + 24);
     store_fx(s, end->after.fx);
+    for (unsigned i = 0; i < 16; i++)
+        memcpy(end->after.upper + 16 * i, &s->vec[i].u8[16], 16);
     return true;
 }
 
@@ -334,6 +336,8 @@ bool emulated_run(struct emulated *e, const struct silicon_case *c, struct case_
     s.rip = c->before.rip;
     s.rflags = c->before.rflags;
     load_fx(&s, c->before.fx);
+    for (unsigned i = 0; i < 16; i++)
+        memcpy(&s.vec[i].u8[16], c->before.upper + 16 * i, 16);
     put_memory(e, c);
     put_code(e, c, true);
     engine_emulate.set_state(e->vcpu, &s);

@@ -257,6 +257,8 @@ bool encode_form(struct rng *r, struct silicon_case *c, unsigned *disp_at, unsig
     struct template t;
     if (!parse_encoding(f->encoding, &t))
         return false;
+    if (f->operand[1].kind == OPK_MV)
+        t.rm = 4; /* a gather's address has an index */
     for (unsigned i = 0; i < TRIES; i++) {
         uint8_t bytes[48];
         unsigned n = build(r, f, &t, c->code, bytes, disp_at, disp_size);

@@ -29,10 +29,16 @@ static unsigned operand_size(const struct silicon_case *c)
     for (unsigned i = 0; i < ARRAY_LEN(f->operand); i++) {
         if (!is_memory_kind(f->operand[i].kind))
             continue;
-        unsigned n = f->operand[i].type == OPT_XS ? 576 : x86_operand_size(&c->insn, i);
+        unsigned n =
+            f->operand[i].type == OPT_XS ? 576 + CASE_UPPER : x86_operand_size(&c->insn, i);
         size = n > size ? n : size;
     }
     return size ? size : 8;
+}
+
+static bool is_gather(const struct silicon_case *c)
+{
+    return x86_forms[c->form].operand[1].kind == OPK_MV;
 }
 
 static uint64_t segment_base(const struct silicon_case *c)
@@ -194,6 +200,8 @@ static void random_registers(struct rng *r, struct silicon_case *c)
     s->rip = random_rip(r, c->len);
     s->rflags = random_rflags(r);
     value_fx(r, s->fx);
+    for (unsigned i = 0; i < sizeof s->upper; i += 16)
+        value_lane(r, s->upper + i);
 }
 
 /* ---- branches ---- */
@@ -249,9 +257,16 @@ static bool is_locked_system(const struct silicon_case *c)
     return c->insn.map == 1 && (cr0 || verr) && (c->insn.prefixes & X86_PREFIX_LOCK);
 }
 
+/* VEX.W set on VPEXTRD and VPINSRD outside of 64-bit code: ignored, or #UD. */
+static bool is_wide_element(const struct silicon_case *c)
+{
+    bool ours = c->insn.map == 3 && (c->insn.opcode == 0x16 || c->insn.opcode == 0x22);
+    return ours && (c->insn.prefixes & X86_PREFIX_VEX) && !c->insn.mode64 && (c->insn.rex & 8);
+}
+
 static bool maker_decides(const struct silicon_case *c)
 {
-    return is_short_branch(c) || is_locked_system(c) || is_repeated_loop(c) ||
+    return is_wide_element(c) || is_short_branch(c) || is_locked_system(c) || is_repeated_loop(c) ||
            is_prefetch_of_register(c) || is_ud_at_page_end(c);
 }
 
@@ -263,7 +278,7 @@ static bool maker_decides_offset(const struct silicon_case *c)
     if (c->code != X86_CODE64 || c->insn.segment < X86_FS)
         return false;
     if (c->insn.is_mem)
-        return !x86_canonical(c->operand - segment_base(c));
+        return is_gather(c) || !x86_canonical(c->operand - segment_base(c));
     return !x86_canonical(g[X86_RSI]) || !x86_canonical(g[X86_RDI]) || !x86_canonical(g[X86_RBX]);
 }
 
@@ -280,7 +295,7 @@ static bool is_bad_image(const struct silicon_case *c)
 {
     bool special = c->insn.segment == X86_CS || c->insn.segment >= X86_FS;
     return c->code == X86_CODE32 && special && (c->before.rflags & FLAG_AC) &&
-           (c->operand_size == 10 || c->operand_size > 16);
+           (c->operand_size == 10 || c->operand_size == 14 || c->operand_size > 16);
 }
 
 static bool maker_decides_address(const struct silicon_case *c)
@@ -296,6 +311,43 @@ static bool spoils_components(const struct silicon_case *c)
     return ours && ((c->before.gpr[X86_RAX] & ~UINT64_C(3)) || (uint32_t)c->before.gpr[X86_RDX]);
 }
 
+/* ---- gathers: the index is a vector, each of whose elements makes an address ---- */
+
+/* Element i, of so many bytes, of a vector register. */
+static uint8_t *vector_element(struct silicon_case *c, unsigned reg, unsigned i, unsigned size)
+{
+    unsigned at = i * size;
+    uint8_t *half = at < 16 ? c->before.fx + FX_XMM : c->before.upper;
+    return half + 16 * reg + at % 16;
+}
+
+/* Base and displacement point into the data; most elements' indices lead from there to where
+ * operands are, some anywhere. Half of the elements are chosen by the mask, or all. */
+static void place_gather(struct rng *r, struct silicon_case *c, unsigned disp_at,
+                         unsigned disp_size)
+{
+    const struct x86_insn *i = &c->insn;
+    bool wide_index = strstr(x86_forms[c->form].mnemonic, "gatherq");
+    unsigned index_size = wide_index ? 8 : 4, size = x86_operand_size(i, 1);
+    unsigned count = i->vl / (index_size > size ? index_size : size);
+    uint64_t offset = CASE_DATA + 0x800 + rng_below(r, 0x800) - segment_base(c);
+    if (i->base != X86_NO_REG)
+        set_address_register(r, c, i->base, offset - (uint64_t)i->disp);
+    else
+        patch_code(c, disp_at, offset, disp_size);
+    bool all = rng_one_in(r, 2);
+    for (unsigned n = 0; n < count; n++) {
+        uint64_t at = value_address(r, size, c->code) - segment_base(c);
+        uint64_t index = (uint64_t)((int64_t)(at - offset) >> i->scale);
+        if (rng_below(r, 40))
+            memcpy(vector_element(c, i->index, n, index_size), &index, index_size);
+        uint8_t *sign = vector_element(c, i->vvvv, n, size) + size - 1;
+        *sign = (uint8_t)((*sign & 0x7f) | (all || rng_one_in(r, 2) ? 0x80 : 0));
+    }
+    c->operand = offset + segment_base(c);
+    c->operand_size = size;
+}
+
 /* ---- all together ---- */
 
 static void place_operand(struct rng *r, struct silicon_case *c, unsigned disp_at,
@@ -305,6 +357,10 @@ static void place_operand(struct rng *r, struct silicon_case *c, unsigned disp_a
     c->operand_size = 0;
     if (!c->insn.is_mem)
         return;
+    if (is_gather(c)) {
+        place_gather(r, c, disp_at, disp_size);
+        return;
+    }
     c->operand_size = operand_size(c);
     uint64_t offset = value_address(r, c->operand_size, c->code) - segment_base(c);
     aim(r, c, offset & address_mask(c), disp_at, disp_size);

@@ -31,8 +31,11 @@ struct native {
     const struct case_pattern *pattern;
     uint8_t *code, *data; /* other mappings of the pages, that can be written */
     uint8_t *stack;       /* for signals */
-    bool segments;
+    bool segments, avx;
 };
+
+/* In the XSAVE image of a signal frame. */
+enum { XSTATE_BV = 512, XSAVE_UPPER = 576 };
 
 enum { SIGNAL_STACK = 256 << 10 };
 
@@ -81,7 +84,15 @@ static void note_end(const ucontext_t *u, struct case_end *e)
     e->vector = (uint32_t)g[REG_TRAPNO];
     e->error = (uint32_t)g[REG_ERR];
     e->cr2 = e->vector == X86_PF ? (uint64_t)g[REG_CR2] : 0;
-    copy(e->after.fx, u->uc_mcontext.fpregs, CASE_FX);
+    const uint8_t *xsave = (const uint8_t *)u->uc_mcontext.fpregs;
+    copy(e->after.fx, xsave, CASE_FX);
+    if (!running->avx)
+        copy(e->after.upper, running->shared->cases[running->shared->next].before.upper,
+             CASE_UPPER);
+    else if (xsave[XSTATE_BV] & XCR0_AVX)
+        copy(e->after.upper, xsave + XSAVE_UPPER, CASE_UPPER);
+    else
+        fill(e->after.upper, 0, CASE_UPPER);
     copy(e->data, running->data, CASE_WRITABLE);
 }
 
@@ -109,7 +120,11 @@ static void load_case(ucontext_t *u, const struct silicon_case *c)
     u->uc_flags |= 6; /* UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS */
     copy(xsave, c->before.fx, 28);
     copy(xsave + 32, c->before.fx + 32, CASE_FX - 32);
-    xsave[512] |= 3; /* XSTATE_BV: the x87's and SSE's state is there */
+    xsave[XSTATE_BV] |= XCR0_X87 | XCR0_SSE; /* their state is there */
+    if (running->avx) {
+        copy(xsave + XSAVE_UPPER, c->before.upper, CASE_UPPER);
+        xsave[XSTATE_BV] |= XCR0_AVX;
+    }
     copy(running->data, running->pattern->bytes, CASE_READABLE);
     for (unsigned i = 0; i < c->patches; i++)
         copy(running->data + c->patch[i].at, c->patch[i].bytes, c->patch[i].size);
@@ -278,6 +293,7 @@ bool native_open(struct native **out, const struct case_pattern *pattern, struct
         mprotect(data + CASE_WRITABLE, CASE_PAGE, PROT_READ) != 0)
         return error_set(err, "mapping the pages that cases use: %s", strerror(errno));
     n->segments = set_ldt();
+    n->avx = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     return true;
 }
 
@@ -310,4 +326,9 @@ const struct case_end *native_end(const struct native *n, unsigned i)
 bool native_has_segments(const struct native *n)
 {
     return n->segments;
+}
+
+bool native_has_avx(const struct native *n)
+{
+    return n->avx;
 }

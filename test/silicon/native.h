@@ -29,4 +29,7 @@ const struct case_end *native_end(const struct native *n, unsigned i);
 /* Whether 32-bit code has segments with a base and a limit in FS and GS. */
 bool native_has_segments(const struct native *n);
 
+/* Whether there are AVX, AVX2, FMA and F16C. */
+bool native_has_avx(const struct native *n);
+
 #endif

@@ -11,6 +11,13 @@ static uint64_t *gpr(struct silicon_case *c)
     return c->before.gpr;
 }
 
+/* The mnemonic, without the V of vector forms that are VEX-encoded. */
+static const char *legacy_name(const struct silicon_case *c)
+{
+    const char *name = x86_forms[c->form].mnemonic;
+    return name + ((c->insn.prefixes & X86_PREFIX_VEX) && *name == 'v');
+}
+
 /* The register operand that ModRM.rm names, when it is one of the general registers. */
 static void set_rm(struct silicon_case *c, uint64_t v)
 {
@@ -184,9 +191,9 @@ static const struct {
 
 void shape_registers(struct rng *r, struct silicon_case *c)
 {
-    const struct x86_form *f = &x86_forms[c->form];
+    const char *name = legacy_name(c);
     for (unsigned i = 0; i < ARRAY_LEN(shapes); i++)
-        if (strncmp(f->mnemonic, shapes[i].prefix, strlen(shapes[i].prefix)) == 0)
+        if (strncmp(name, shapes[i].prefix, strlen(shapes[i].prefix)) == 0)
             shapes[i].shape(r, c);
 }
 
@@ -264,9 +271,9 @@ static const struct {
 
 unsigned shape_operand(struct rng *r, const struct silicon_case *c, uint8_t *to, unsigned size)
 {
-    const struct x86_form *f = &x86_forms[c->form];
+    const char *name = legacy_name(c);
     for (unsigned i = 0; i < ARRAY_LEN(operands); i++)
-        if (strncmp(f->mnemonic, operands[i].prefix, strlen(operands[i].prefix)) == 0)
+        if (strncmp(name, operands[i].prefix, strlen(operands[i].prefix)) == 0)
             operands[i].shape(r, c, to, size);
     return size;
 }

@@ -72,6 +72,7 @@ static const struct {
     {"0F 0D with a register", "NOP", "#UD"},
     {"UD0, UD1 at the end of a page", "have a ModRM byte, which is fetched", "have none"},
     {"LOCK on MOV from and to CR0, VERR, VERW", "#UD", "CR8 is meant; ignored"},
+    {"VEX.W set on VPEXTRD and VPINSRD outside of 64-bit code", "ignored", "#UD"},
     {"an offset in FS or GS that is not canonical, its linear address canonical", "works", "#GP"},
     {"an operand that wraps at the end of a 16- or 32-bit address size", "goes on behind it",
      "depends on the instruction"},
