@@ -308,7 +308,8 @@ static bool spoils_components(const struct silicon_case *c)
 {
     const char *m = x86_forms[c->form].mnemonic;
     bool ours = strncmp(m, "xsave", 5) == 0 || strncmp(m, "xrstor", 6) == 0;
-    return ours && ((c->before.gpr[X86_RAX] & ~UINT64_C(3)) || (uint32_t)c->before.gpr[X86_RDX]);
+    return ours && ((c->before.gpr[X86_RAX] & ~(uint64_t)(XCR0_X87 | XCR0_VECTORS)) ||
+                    (uint32_t)c->before.gpr[X86_RDX]);
 }
 
 /* ---- gathers: the index is a vector, each of whose elements makes an address ---- */

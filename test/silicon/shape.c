@@ -161,7 +161,7 @@ static void shape_lengths(struct rng *r, struct silicon_case *c)
 /* Only the components that both sides have in use. */
 static void shape_components(struct rng *r, struct silicon_case *c)
 {
-    gpr(c)[X86_RAX] = rng_below(r, 4);
+    gpr(c)[X86_RAX] = rng_below(r, XCR0_AVX << 1);
     gpr(c)[X86_RDX] = 0;
 }
 
@@ -254,7 +254,13 @@ static void operand_fx(struct rng *r, const struct silicon_case *c, uint8_t *to,
     if (size < 576)
         return;
     /* XSTATE_BV, XCOMP_BV and the zeros behind them. */
-    to[512] = (uint8_t)rng_below(r, 4);
+    to[512] = (uint8_t)rng_below(r, XCR0_AVX << 1);
+    if (rng_one_in(r, 3)) { /* the compacted form */
+        to[520] = (uint8_t)(to[512] | rng_below(r, XCR0_AVX << 1));
+        to[527] = 0x80;
+    }
+    for (unsigned i = 576; i < size; i++)
+        to[i] = (uint8_t)rng_next(r);
     if (rng_one_in(r, 12))
         to[513 + rng_below(r, 63)] |= (uint8_t)(1u << rng_below(r, 8));
 }
