@@ -37,8 +37,8 @@ enum x86_image_order { X86_LAST_BYTE_FIRST, X86_FIRST_WORD_FIRST };
 void x86_probe_image(struct x86_cpu *c, uint64_t lin, unsigned n, unsigned access, unsigned seg,
                      enum x86_image_order order);
 
-/* Elements of masked moves and gathers, which alignment checks leave alone (SDM 2, table 2-24). size
- * is 4 or 8. */
+/* Elements of masked moves and gathers, which alignment checks leave alone (SDM 2, table 2-24).
+ * size is 4 or 8. */
 uint64_t x86_read_element(struct x86_cpu *c, uint64_t lin, unsigned size, unsigned seg);
 void x86_write_element(struct x86_cpu *c, uint64_t lin, unsigned size, uint64_t value,
                        unsigned seg);
