@@ -64,10 +64,11 @@ fuzz-cpu: deps
 	@$(MAKE) --no-print-directory build
 	@$(BUILD)/test/silicon/silicon --forever --mode $(MODE) --seed $$(date +%s)
 
-# Beside QEMU where that is, or can be installed. BENCH takes options: see bench/run --help.
+# Beside QEMU and User-mode Linux where those are, or can be had. BENCH takes options: see
+# bench/run --help.
 bench:
 	@tools/deps build guests
-	@tools/deps bench || echo "bench: going on without QEMU" >&2
+	@tools/deps bench || echo "bench: going on without some of its peers" >&2
 	@$(MAKE) --no-print-directory build
 	@tools/fetch $(GUESTS) linux-image-cloud-amd64 busybox-static
 	@bench/run $(BUILD) $(BENCH)
