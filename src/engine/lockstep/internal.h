@@ -48,7 +48,15 @@ struct engine_vm {
     struct memory *memory;      /* the machine's, and the leader's */
     struct memory second, base; /* the follower's; and what both were at the last checkpoint */
     struct engine_vm *sides[2];
+    const struct x86_model *model;
     struct engine_vcpu *vcpu;
+};
+
+enum { SHAPE_WORDS = sizeof(struct x86_state) / 8 };
+_Static_assert(sizeof(struct x86_state) % 8 == 0, "a state is compared in words");
+
+struct shape {
+    uint64_t care[SHAPE_WORDS];
 };
 
 struct engine_vcpu {
@@ -57,6 +65,7 @@ struct engine_vcpu {
     struct x86_host host; /* the machine's */
     struct side side[2];  /* the leader, the follower */
     struct tape tape;
+    struct shape shape;
     struct x86_state base; /* at the last checkpoint, */
     uint64_t base_at;
     bool base_level;
@@ -99,7 +108,9 @@ void side_state(struct side *s, struct x86_state *state);
 
 /* ---- compare.c ---- */
 
-bool states_equal(const struct x86_state *a, const struct x86_state *b);
+/* Which bits of a state are looked at: not what lies between fields, nor what is masked. */
+void shape_init(struct shape *shape);
+bool states_equal(const struct shape *shape, const struct x86_state *a, const struct x86_state *b);
 
 /* ---- pages.c ---- */
 

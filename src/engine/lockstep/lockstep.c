@@ -69,6 +69,7 @@ static bool vm_compose(struct engine_vm **out, const struct engine *self, struct
         return error_errno(err, "engine lockstep");
     vm->lockstep = lockstep_of(self);
     vm->memory = memory;
+    vm->model = model;
     vm->second.fd = vm->base.fd = -1;
     if (!make_vm(vm, memory, model, err)) {
         vm_destroy(vm);
@@ -112,6 +113,7 @@ static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned
     v->lockstep = vm->lockstep;
     v->vm = vm;
     v->host = *host;
+    shape_init(&v->shape);
     vm->vcpu = v;
     if (!make_side(v, 0, err) || !make_side(v, 1, err)) {
         vcpu_destroy(v);
@@ -174,7 +176,7 @@ static bool same_states(struct engine_vcpu *v)
     struct x86_state a, b;
     side_state(&v->side[0], &a);
     side_state(&v->side[1], &b);
-    if (!states_equal(&a, &b))
+    if (!states_equal(&v->shape, &a, &b))
         return false;
     v->equal = a;
     v->equal_at = side_count(&v->side[0]);

@@ -30,7 +30,7 @@ static bool alike(struct engine_vcpu *v)
         return false;
     side_state(a, &sa);
     side_state(b, &sb);
-    return states_equal(&sa, &sb) && pages_equal(a->memory, b->memory);
+    return states_equal(&v->shape, &sa, &sb) && pages_equal(a->memory, b->memory);
 }
 
 static bool alike_at(struct engine_vcpu *v, uint64_t at)
@@ -64,6 +64,7 @@ static void fetch_code(struct engine_vcpu *v, struct lockstep_difference *d)
     memset(c, 0, sizeof *c);
     c->s = d->before;
     c->memory = v->side[0].memory;
+    c->model = v->vm->model;
     x86_tlb_init(c);
     x86_update_mode(c);
     d->code_width = c->code;
