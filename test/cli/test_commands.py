@@ -13,7 +13,7 @@ def test_version(t):
 
 def test_help_lists_every_command_and_each_has_help(t):
     listing = t.run("help").stdout.decode()
-    for command in ("run", "container", "engines", "help"):
+    for command in ("run", "verify", "container", "engines", "help"):
         assert f"  {command} " in listing, listing
         done = t.run("help", command)
         assert done.returncode == 0 and done.stdout.startswith(b"doppel " + command.encode())
