@@ -216,14 +216,27 @@ static void fill_cpuset(const char *parent, const char *folder)
             write_file(folder, files[i], text);
 }
 
-/* In version 2 a folder has the controllers that those above pass down. */
+static bool has_word(const char *list, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += length)
+        if ((at == list || strchr(", ", at[-1])) && (!at[length] || strchr(", \n", at[length])))
+            return true;
+    return false;
+}
+
+/* In version 2 a folder has the controllers that those above pass down. To say again what is so
+ * already makes the kernel wait until all cgroups that were removed a moment ago are gone. */
 static void pass_down(const char *folder)
 {
-    char text[512], *save = NULL;
-    if (!read_file(folder, "cgroup.controllers", text, sizeof text))
+    char text[512], already[512], *save = NULL;
+    if (!read_file(folder, "cgroup.controllers", text, sizeof text) ||
+        !read_file(folder, "cgroup.subtree_control", already, sizeof already))
         return;
     for (char *name = strtok_r(text, " \n", &save); name; name = strtok_r(NULL, " \n", &save)) {
         char word[64];
+        if (has_word(already, name))
+            continue;
         snprintf(word, sizeof word, "+%s", name);
         write_file(folder, "cgroup.subtree_control", word);
     }
@@ -381,15 +394,6 @@ bool cgroups_remove(struct cgroups *g, struct error *err)
 }
 
 /* ---- looking up, saving ---- */
-
-static bool has_word(const char *list, const char *word)
-{
-    size_t length = strlen(word);
-    for (const char *at = list; (at = strstr(at, word)); at += length)
-        if ((at == list || at[-1] == ',') && (at[length] == ',' || !at[length]))
-            return true;
-    return false;
-}
 
 const struct cgroup_hierarchy *cgroups_unified(const struct cgroups *g)
 {

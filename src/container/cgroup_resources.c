@@ -1,9 +1,11 @@
 /* linux.resources: read into a list of files and values, for version 1 or 2; then written. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "container/cgroup.h"
@@ -427,14 +429,45 @@ static bool has_file(const struct cgroup_hierarchy *h, const char *file)
     return stat(path, &st) == 0;
 }
 
-static bool apply(const struct cgroup_setting *s, const struct cgroups *g, struct error *err)
+/* The file that was written last: rules for devices are many, and go to the same one. */
+struct open_file {
+    const struct cgroup_hierarchy *hierarchy;
+    char name[64];
+    int fd; /* -1: none */
+};
+
+static void close_file(struct open_file *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    f->fd = -1;
+}
+
+static bool open_file(struct open_file *f, const struct cgroup_hierarchy *h, const char *name)
+{
+    char path[PATH_MAX];
+    if (f->fd >= 0 && f->hierarchy == h && strcmp(f->name, name) == 0)
+        return true;
+    close_file(f);
+    f->hierarchy = h;
+    snprintf(f->name, sizeof f->name, "%s", name);
+    snprintf(path, sizeof path, "%s/%s", h->folder, name);
+    f->fd = open(path, O_WRONLY | O_CLOEXEC);
+    return f->fd >= 0;
+}
+
+static bool apply(struct open_file *f, const struct cgroup_setting *s, const struct cgroups *g,
+                  struct error *err)
 {
     const struct cgroup_hierarchy *h =
         s->controller[0] ? cgroups_controller(g, s->controller) : cgroups_unified(g);
-    if (cgroup_write(h, s->file, s->value))
+    size_t length = strlen(s->value);
+    errno = ENOENT;
+    if (h && h->folder && open_file(f, h, s->file) &&
+        pwrite(f->fd, s->value, length, 0) == (ssize_t)length)
         return true;
     int why = errno;
-    if (!h || !has_file(h, s->file))
+    if (!h || !h->folder || !has_file(h, s->file))
         return s->optional || field_error(&s->at, err,
                                           "this host offers no %s to this container; leave it out, "
                                           "or have the administrator delegate the controller",
@@ -451,13 +484,15 @@ bool cgroup_plan_apply(const struct cgroup_plan *plan, const struct cgroups *g,
     bool *again = calloc(plan->count + 1, sizeof *again), ok = true;
     if (!again)
         return error_set(err, "cgroups: no memory; free some");
+    struct open_file file = {.fd = -1};
     for (size_t i = 0; i < plan->count; i++) {
         struct error ignored = {0};
-        again[i] = !apply(&plan->settings[i], g, &ignored);
+        again[i] = !apply(&file, &plan->settings[i], g, &ignored);
     }
     for (size_t i = 0; i < plan->count && ok; i++)
         if (again[i] && !(devices_may_fail && strcmp(plan->settings[i].controller, "devices") == 0))
-            ok = apply(&plan->settings[i], g, err);
+            ok = apply(&file, &plan->settings[i], g, err);
+    close_file(&file);
     free(again);
     if (!ok)
         return false;
