@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/keyctl.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -78,6 +80,23 @@ static bool late_namespaces(const struct config *c, struct error *err)
     if ((new &CLONE_NEWTIME) && unshare(CLONE_NEWTIME) < 0)
         return error_errno(err, "time namespace: can't be made");
     return write_offsets(c, err);
+}
+
+/* A new network namespace has a loopback device that is off; without CAP_NET_ADMIN it stays so. */
+static bool start_loopback(const struct config *c, struct error *err)
+{
+    struct ifreq request = {.ifr_name = "lo"};
+    if (!(config_new_namespaces(c) & CLONE_NEWNET))
+        return true;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool ok = fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &request) == 0;
+    request.ifr_flags |= IFF_UP;
+    ok = ok && (ioctl(fd, SIOCSIFFLAGS, &request) == 0 || errno == EPERM);
+    if (!ok)
+        error_errno(err, "network namespace: its loopback device can't be switched on");
+    if (fd >= 0)
+        close(fd);
+    return ok;
 }
 
 static bool set_names(const struct config *c, struct error *err)
@@ -317,7 +336,7 @@ static bool set_up_namespaces(struct init *in, struct error *err)
         return false;
     cgroups_close(&in->doors);
     setsid();
-    return late_namespaces(c, err) && identity_limits(in->process, err);
+    return late_namespaces(c, err) && start_loopback(c, err) && identity_limits(in->process, err);
 }
 
 static bool run_hooks(struct init *in, int root, struct error *err)

@@ -23,6 +23,13 @@ def test_namespaces_are_its_own(t):
     assert name == "doppel" and pid == "1" and int(uptime) >= 1000000
 
 
+def test_the_loopback_device_is_on(t):
+    b = Bundle(t)
+    assert int(b.output("cat /sys/class/net/lo/flags"), 16) & 1
+    b.own_users()
+    assert int(b.output("cat /sys/class/net/lo/flags"), 16) & 1
+
+
 def test_joined_namespaces(t):
     b = Bundle(t).sh("while :; do sleep 0.05; done")
     b.create()
