@@ -187,7 +187,6 @@ static void make_start(struct x86_state *s, bool wide, bool segments)
     s->cr4 = CR4_PAE | CR4_PGE | CR4_DE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE | CR4_OSXSAVE |
              CR4_SMEP | CR4_SMAP | CR4_UMIP;
     s->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-    s->xcr0 = XCR0_X87 | XCR0_VECTORS;
 }
 
 /* ---- setting up ---- */
@@ -208,7 +207,7 @@ static int no_interrupt(void *ctx)
 }
 
 bool emulated_open(struct emulated **out, const struct case_pattern *pattern, bool segments,
-                   struct error *err)
+                   bool avx, struct error *err)
 {
     static const struct x86_host host = {.pio_read = no_pio_read,
                                          .pio_write = no_pio_write,
@@ -229,6 +228,7 @@ bool emulated_open(struct emulated **out, const struct case_pattern *pattern, bo
     for (unsigned wide = 0; wide < 2; wide++) {
         engine_emulate.get_state(e->vcpu, &e->start[wide]);
         make_start(&e->start[wide], wide, segments);
+        e->start[wide].xcr0 = XCR0_X87 | XCR0_SSE | (avx ? XCR0_AVX : 0);
     }
     return true;
 }

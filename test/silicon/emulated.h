@@ -9,8 +9,8 @@
 
 struct emulated;
 
-/* segments: 32-bit code has FS and GS with a base and a limit, as natively. */
-bool emulated_open(struct emulated **e, const struct case_pattern *pattern, bool segments,
+/* segments: 32-bit code has FS and GS with a base and a limit, as natively; avx: XCR0 has AVX. */
+bool emulated_open(struct emulated **e, const struct case_pattern *pattern, bool segments, bool avx,
                    struct error *err);
 void emulated_close(struct emulated *e);
 

@@ -48,6 +48,17 @@ static bool is_run(const struct options *o, unsigned form)
     return !o->mnemonic || strcmp(o->mnemonic, f->mnemonic) == 0;
 }
 
+static bool needs_avx(unsigned form)
+{
+    switch (x86_forms[form].feature) {
+    case X86_FEATURE_AVX:
+    case X86_FEATURE_AVX2:
+    case X86_FEATURE_FMA:
+    case X86_FEATURE_F16C: return true;
+    default: return false;
+    }
+}
+
 /* Forms that ask for REX bits are not in 32-bit code either. */
 static bool in_mode(unsigned form, unsigned code)
 {
@@ -119,9 +130,15 @@ static bool run_form(struct run *r, unsigned form, unsigned code, uint64_t seed,
 
 static bool run_mode(struct run *r, unsigned code, uint64_t seed, struct error *err)
 {
-    for (unsigned form = 0; form < x86_form_count; form++)
-        if (is_run(&r->options, form) && in_mode(form, code) && !run_form(r, form, code, seed, err))
+    bool avx = native_has_avx(r->native);
+    if (!avx)
+        printf("# this host lacks AVX2 or FMA: forms that need them are left out\n");
+    for (unsigned form = 0; form < x86_form_count; form++) {
+        if (!is_run(&r->options, form) || !in_mode(form, code) || (!avx && needs_avx(form)))
+            continue;
+        if (!run_form(r, form, code, seed, err))
             return false;
+    }
     return flush(r, err);
 }
 
@@ -253,7 +270,8 @@ static bool prepare(struct run *r, struct error *err)
         return error_set(err, "no memory");
     case_pattern(&r->pattern);
     return native_open(&r->native, &r->pattern, err) &&
-           emulated_open(&r->emulated, &r->pattern, native_has_segments(r->native), err);
+           emulated_open(&r->emulated, &r->pattern, native_has_segments(r->native),
+                         native_has_avx(r->native), err);
 }
 
 static int run_and_report(struct run *r)

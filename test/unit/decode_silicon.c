@@ -109,6 +109,10 @@ static bool is_left_out(const struct x86_insn *insn)
     for (unsigned i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(f->sem, names[i]) == 0)
             return true;
+    bool vector = f->feature == X86_FEATURE_AVX || f->feature == X86_FEATURE_AVX2 ||
+                  f->feature == X86_FEATURE_FMA || f->feature == X86_FEATURE_F16C;
+    if (vector && !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")))
+        return true;
     return f->feature == X86_FEATURE_SHA || f->feature == X86_FEATURE_RDPID;
 }
 
@@ -143,6 +147,10 @@ static bool is_amds_own(const struct x86_insn *insn, bool valid)
         if (insn->map == opcodes[i].map && insn->opcode == opcodes[i].opcode &&
             (insn->prefixes & opcodes[i].prefix) == opcodes[i].prefix)
             return true;
+    /* VPEXTRD and VPINSRD with VEX.W outside 64-bit code */
+    if ((insn->prefixes & X86_PREFIX_VEX) && !insn->mode64 && (insn->rex & 8) && insn->map == 3 &&
+        (insn->opcode == 0x16 || insn->opcode == 0x22))
+        return true;
     /* the fourth bit of a mask register's number is ignored */
     if ((insn->prefixes & X86_PREFIX_VEX) && insn->map == 1 && (insn->opcode & 0xf0) == 0x40)
         return true;

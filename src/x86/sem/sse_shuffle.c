@@ -386,7 +386,8 @@ OP(vinsertps)
     OP(v##name)                                                                                    \
     {                                                                                              \
         avx_check(c);                                                                              \
-        c->s.gpr[op->reg] = name##_bits(&c->s.vec[op->rm], op->size);                              \
+        const union x86_vec *b = &c->s.vec[op->rm];                                                \
+        c->s.gpr[op->reg] = op->size == 32 ? name##_bits(b, 32) : name##_bits(b, 16);              \
     }
 SIGNS(pmovmskb, i8)
 SIGNS(movmskps, i32)
