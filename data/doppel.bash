@@ -10,7 +10,7 @@ _doppel_container()
         return
     fi
     case $prev in
-    --network) mapfile -t COMPREPLY < <(compgen -W "host none" -- "$cur"); return ;;
+    --network) mapfile -t COMPREPLY < <(compgen -W "host none user" -- "$cur"); return ;;
     --tty) mapfile -t COMPREPLY < <(compgen -W "yes no auto" -- "$cur"); return ;;
     --signal) mapfile -t COMPREPLY < <(compgen -A signal -- "$cur"); return ;;
     --root | --runtime | --volume) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;

@@ -53,10 +53,13 @@ static bool set_pids(void *ctx, const char *value, struct error *err)
 static bool set_network(void *ctx, const char *value, struct error *err)
 {
     ((struct run *)ctx)->options.network = value;
-    return strcmp(value, "host") == 0 || strcmp(value, "none") == 0 ||
-           error_usage(err,
-                       "--network %.40s: there is no such network; use host (the host's own) "
-                       "or none (only a loopback device)",
+    static const char *const networks[] = {"host", "none", "user"};
+    for (size_t i = 0; i < ARRAY_LEN(networks); i++)
+        if (strcmp(value, networks[i]) == 0)
+            return true;
+    return error_usage(err,
+                       "--network %.40s: there is no such network; use host (the host's own), none "
+                       "(only a loopback device) or user (its own, that leads out)",
                        value);
 }
 
@@ -142,8 +145,8 @@ const struct command container_run = {
         "  -t, --tty yes|no|auto    a terminal; auto, the default: when we run on one\n"
         "  -v, --volume SRC:DST[:ro]  a file or folder of the host; repeatable\n"
         "  --read-only              nothing of its root file system can be written\n"
-        "  --network host|none      host, the default: the host's own; none: only a loopback\n"
-        "                           device\n"
+        "  --network host|none|user host, the default: the host's own; none: only a loopback\n"
+        "                           device; user: one of its own that leads out, by slirp4netns\n"
         "  -m, --memory SIZE        at most that much memory (512M, 2G), and no swap\n"
         "  --cpus N                 at most the time of so many processors (1.5)\n"
         "  --pids N                 at most so many processes and threads\n"

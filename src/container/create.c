@@ -32,6 +32,7 @@ struct making {
     struct seccomp_filter filter;
     struct init init;
     const struct container_options *options;
+    int bundle;  /* its folder */
     int sync;    /* our end */
     int console; /* the socket for the terminal; -1: none */
     int master;  /* the terminal itself, when we keep it; -1 */
@@ -64,8 +65,8 @@ static bool open_bundle(struct making *m, struct error *err)
         return error_errno(err, "bundle %s", bundle);
     m->state.bundle = real;
     snprintf(path, sizeof path, "%s/config.json", real);
-    m->init.bundle = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (m->init.bundle < 0)
+    m->bundle = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (m->bundle < 0)
         return error_errno(err, "bundle %s", bundle);
     return config_load(&m->config, path, err);
 }
@@ -116,7 +117,7 @@ static bool read_bundle(struct making *m, struct error *err)
 {
     struct config *c = &m->config;
     return open_bundle(m, err) && check_root(m, err) && check_console(m, err) &&
-           open_namespaces(m, err) && mounts_plan(c, m->init.bundle, &m->init.plans, err) &&
+           open_namespaces(m, err) && mounts_plan(c, m->state.bundle, &m->init.plans, err) &&
            seccomp_compile(&c->seccomp, &c->arena, &m->filter, err) &&
            (!m->filter.listener_path ||
             (m->init.agent = console_connect(m->filter.listener_path, err)) >= 0);
@@ -143,7 +144,7 @@ static bool listen_for_start(struct making *m, struct error *err)
 static bool keep_config(const struct making *m, struct error *err)
 {
     char path[PATH_MAX];
-    int from = openat(m->init.bundle, "config.json", O_RDONLY | O_CLOEXEC);
+    int from = openat(m->bundle, "config.json", O_RDONLY | O_CLOEXEC);
     int to = open(state_file(&m->state, "config.json", path, sizeof path),
                   O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     bool ok = from >= 0 && to >= 0;
@@ -318,6 +319,7 @@ static bool start_process(struct making *m, struct error *err)
     m->init.options = m->options;
     m->init.filter = &m->filter;
     m->init.cgroups = &m->state.cgroups;
+    m->init.bundle = m->state.bundle;
     m->init.rootfs = m->state.rootfs;
     m->init.id = m->state.id;
     m->init.state = state_json(&m->state, CONTAINER_CREATING);
@@ -448,14 +450,13 @@ static void begin(struct making *m, const struct container_options *o, bool wait
     m->waits = waits;
     m->rootless = container_is_rootless(o);
     m->sync = m->console = m->master = -1;
-    m->init.sync = m->init.start = m->init.agent = m->init.bundle = -1;
+    m->init.sync = m->init.start = m->init.agent = m->bundle = -1;
     m->init.doors.unified = -1;
 }
 
 static void finish(struct making *m)
 {
-    const int fds[] = {m->sync,       m->console,    m->master,
-                       m->init.start, m->init.agent, m->init.bundle};
+    const int fds[] = {m->sync, m->console, m->master, m->init.start, m->init.agent, m->bundle};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
             close(fds[i]);

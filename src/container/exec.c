@@ -270,13 +270,12 @@ static void finish(struct joining *j)
 bool container_exec(const char *id, const struct container_options *o,
                     const struct container_exec *x, int *status, struct error *err)
 {
-    struct joining j = {
-        .options = o,
-        .target = -1,
-        .sync = -1,
-        .console = -1,
-        .master = -1,
-        .init = {.agent = -1, .bundle = -1, .start = -1, .sync = -1, .doors = {.unified = -1}}};
+    struct joining j = {.options = o,
+                        .target = -1,
+                        .sync = -1,
+                        .console = -1,
+                        .master = -1,
+                        .init = {.agent = -1, .start = -1, .sync = -1, .doors = {.unified = -1}}};
     sigset_t before;
     sigprocmask(SIG_BLOCK, NULL, &before);
     if (!o->detach)

@@ -23,7 +23,7 @@ struct init {
     struct mount_plans plans;
     struct cgroup_doors doors;
     const struct cgroups *cgroups;   /* as found on the host */
-    int bundle;                      /* a descriptor of the bundle's folder */
+    const char *bundle;              /* its folder: sources of mounts may be in it */
     const char *rootfs;              /* absolute */
     int namespaces[NAMESPACE_KINDS]; /* to be joined, in the configuration's order; -1: new */
     int sync;                        /* our end */

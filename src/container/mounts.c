@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,13 +205,20 @@ bool mount_options_read(const struct mount_config *m, struct arena *arena,
 
 /* ---- plans ---- */
 
-static bool take_tree(struct mount_plan *p, int bundle, struct error *err)
+/* By path: a descriptor from before the mount namespace was made leads to another one's mounts. */
+static bool take_tree(struct mount_plan *p, const char *bundle, struct error *err)
 {
     const struct mount_config *m = p->config;
+    char path[PATH_MAX];
     if (!m->source)
         return field_error(&m->at, err, "a bind mount needs a source; add one");
     unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
-    p->tree = open_tree(bundle, m->source, flags | (p->options.recursive ? AT_RECURSIVE : 0));
+    bool absolute = m->source[0] == '/';
+    int n = snprintf(path, sizeof path, "%s%s%s", absolute ? "" : bundle, absolute ? "" : "/",
+                     m->source);
+    errno = ENAMETOOLONG;
+    if (n >= 0 && (size_t)n < sizeof path)
+        p->tree = open_tree(AT_FDCWD, path, flags | (p->options.recursive ? AT_RECURSIVE : 0));
     if (p->tree >= 0)
         return true;
     if (errno == EPERM)
@@ -236,7 +244,7 @@ static bool map_tree(const struct mount_plan *p, struct error *err)
     return true;
 }
 
-bool mounts_plan(struct config *c, int bundle, struct mount_plans *plans, struct error *err)
+bool mounts_plan(struct config *c, const char *bundle, struct mount_plans *plans, struct error *err)
 {
     plans->count = c->mount_count;
     plans->plans = arena_array(&c->arena, c->mount_count, sizeof *plans->plans, err);
@@ -254,7 +262,7 @@ bool mounts_plan(struct config *c, int bundle, struct mount_plans *plans, struct
     return true;
 }
 
-bool mounts_take_trees(struct mount_plans *plans, int bundle, struct error *err)
+bool mounts_take_trees(struct mount_plans *plans, const char *bundle, struct error *err)
 {
     for (size_t i = 0; i < plans->count; i++) {
         struct mount_plan *p = &plans->plans[i];

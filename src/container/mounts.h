@@ -39,9 +39,10 @@ struct mount_plans {
 
 /* Reads the options; and takes the trees that only the host's privileges can (idmapped ones). In
  * the runtime, before the container exists. */
-bool mounts_plan(struct config *c, int bundle, struct mount_plans *plans, struct error *err);
+bool mounts_plan(struct config *c, const char *bundle, struct mount_plans *plans,
+                 struct error *err);
 /* Takes the trees of the bind mounts: in the container's namespaces, with the host's paths. */
-bool mounts_take_trees(struct mount_plans *plans, int bundle, struct error *err);
+bool mounts_take_trees(struct mount_plans *plans, const char *bundle, struct error *err);
 /* Mounts everything under root, a descriptor of the container's root. g are the hierarchies as the
  * runtime found them. */
 bool mounts_do(struct config *c, struct mount_plans *plans, const struct cgroups *g, int root,

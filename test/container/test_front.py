@@ -6,7 +6,10 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import threading
+import time
 
 from harness.case import Skip, expect_refusal
 from harness.images import (PATIENCE, FOLDER, Front, Image, busybox_layer, entry,
@@ -106,6 +109,103 @@ def test_network_none_has_only_a_loopback(t):
     with front(t) as f:
         out = f.sh(image(t), "ls /sys/class/net", "--network", "none")
         assert out == "lo\n", out
+
+
+def user_network(f, *args):
+    done = f("run", "--rm", "--network", "user", *args)
+    if b"there is no slirp4netns" in done.stderr or b"/dev/net/tun" in done.stderr:
+        raise Skip(done.stderr.decode().strip())
+    return done
+
+
+def test_network_user_leads_out(t):
+    """To a server on an address of the host's that is not its loopback device's."""
+    server = socket.create_server(("0.0.0.0", 0))
+    server.settimeout(PATIENCE)
+    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        probe.connect(("192.0.2.1", 9))
+    except OSError:
+        raise Skip("this host has no address to be reached at")
+    address, port = probe.getsockname()[0], server.getsockname()[1]
+    got = []
+
+    def serve():
+        connection = server.accept()[0]
+        got.append(connection.recv(64))
+        connection.sendall(b"answer\n")
+        connection.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with front(t) as f:
+        done = user_network(f, image(t), "--", "/bin/sh", "-c",
+                            "ls /sys/class/net; cat /etc/resolv.conf; "
+                            f"echo question | nc {address} {port}")
+        assert done.returncode == 0, done
+        assert done.stdout == b"lo\ntap0\nnameserver 10.0.2.3\nanswer\n", done
+        thread.join(PATIENCE)
+        assert got == [b"question\n"], got
+
+
+def test_network_user_does_not_lead_to_the_host_s_own(t):
+    server = socket.create_server(("127.0.0.1", 0))
+    with front(t) as f:
+        done = user_network(f, image(t), "--", "/bin/sh", "-c",
+                            f"echo x | nc -w 2 10.0.2.2 {server.getsockname()[1]}")
+        assert done.returncode != 0, done
+    server.settimeout(0)
+    try:
+        server.accept()
+        raise AssertionError("it was reached")
+    except BlockingIOError:
+        pass
+
+
+def test_network_user_ends_with_its_container(t):
+    with front(t) as f:
+        path = image(t)
+        user_network(f, path)
+        done = f("run", "-d", "--name", "one", "--network", "user", path, "--", "/bin/sh", "-c",
+                 "while :; do sleep 1; done")
+        assert done.returncode == 0, done
+        pid = next(iter(slirps(f)))
+        f("rm", "--force", "one")
+        for _ in range(1000):
+            if pid not in slirps(f):
+                break
+            time.sleep(0.01)
+        assert pid not in slirps(f), "slirp4netns was left"
+
+
+def slirps(f):
+    """Those whose parent is a monitor of this state folder's."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "comm").read_text() == "slirp4netns\n":
+                parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+                if str(f.state).encode() in pathlib.Path(f"/proc/{parent}/cmdline").read_bytes():
+                    found.append(entry.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_network_user_rootless(t):
+    with front(t, 12345) as f:
+        done = user_network(f, image(t), "--", "/bin/sh", "-c", "ls /sys/class/net")
+        assert done.stdout == b"lo\ntap0\n", done
+
+
+def test_network_user_without_its_helper(t):
+    with front(t) as f:
+        tools = t.tmp / "tools"
+        tools.mkdir()
+        env = dict(os.environ, PATH=str(tools))
+        done = f("run", "--rm", "--network", "user", image(t), env=env)
+        assert done.returncode == 1 and b"install it" in done.stderr, done
+        assert not list((f.state / "containers").iterdir())
 
 
 def test_limits(t):

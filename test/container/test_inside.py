@@ -89,6 +89,14 @@ def test_idmapped_mount(t):
     assert (data / "new").stat().st_uid == 0
 
 
+def test_sources_count_from_the_bundle(t):
+    b = Bundle(t)
+    (b.path / "beside").mkdir()
+    (b.path / "beside/file").write_text("found")
+    b.mount("/mnt", type="bind", source="beside", options=["bind", "ro"])
+    assert b.output("cat /mnt/file") == "found"
+
+
 def test_mount_options(t):
     data = t.tmp / "data"
     data.mkdir()

@@ -10,7 +10,7 @@ import tarfile
 from harness.case import PATIENCE, Skip, expect_refusal
 
 FOLDER, LINK, HARD_LINK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
-APPLETS = "cat echo env find id ls mkdir mv printf pwd rm sh sleep stat touch tty".split()
+APPLETS = "cat echo env find id ls mkdir mv nc printf pwd rm sh sleep stat touch tty".split()
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 

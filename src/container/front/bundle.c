@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "container/front/network.h"
 #include "container/image/tree.h"
 
 /* What programs that expect to be root need, and nothing that reaches the host. */
@@ -139,6 +140,9 @@ json_t *bundle_process(const struct bundle *b, struct error *err)
  * mounts
  * ------------------------------------------------------------------------------------------- */
 
+/* In the bundle's folder, where relative sources of mounts are looked for. */
+#define BUNDLE_RESOLVER "resolv.conf"
+
 struct mount_row {
     const char *to, *type, *source, *options; /* options: separated by commas */
 };
@@ -207,6 +211,9 @@ static json_t *mounts(const struct bundle *b, struct error *err)
     if (!b->rootless)
         add_mount(all, &(struct mount_row){"/sys/fs/cgroup", "cgroup", "cgroup",
                                            "nosuid,noexec,nodev,relatime,ro"});
+    if (b->bind_resolver && strcmp(b->options->network, "user") == 0)
+        add_mount(all, &(struct mount_row){"/etc/resolv.conf", "bind", BUNDLE_RESOLVER,
+                                           "bind,rprivate,ro"});
     static const char *const resolver[] = {"/etc/resolv.conf", "/etc/hosts"};
     struct stat st;
     for (size_t i = 0; b->bind_resolver && host_network && i < ARRAY_LEN(resolver); i++)
@@ -271,6 +278,10 @@ static json_t *linux_part(const struct bundle *b)
 
 bool bundle_write(int folder, const struct bundle *b, struct error *err)
 {
+    static const char resolver[] = "nameserver " NETWORK_NAMESERVER "\n";
+    if (strcmp(b->options->network, "user") == 0 &&
+        !tree_write(folder, BUNDLE_RESOLVER, resolver, strlen(resolver), 0644, err))
+        return false;
     json_t *process = bundle_process(b, err);
     json_t *all_mounts = process ? mounts(b, err) : NULL;
     if (!process || !all_mounts) {

@@ -14,6 +14,7 @@
 #include "base/bits.h"
 #include "container/front/console.h"
 #include "container/front/log.h"
+#include "container/front/network.h"
 #include "container/front/runtime.h"
 #include "container/image/tree.h"
 
@@ -28,6 +29,7 @@ struct run {
     int signals;         /* signalfd */
     int output[STREAMS]; /* read sides; -1: at their end */
     int input;           /* our terminal, while it is passed on */
+    int network;         /* closed when the network is to end */
     unsigned asked;      /* how often we were asked to end it */
     bool ended;
     int status; /* of waitpid() */
@@ -117,7 +119,8 @@ static bool start(struct run *r, struct error *err)
     struct monitor *m = r->m;
     struct runtime_call call = {m->front, m->folder, {"start", m->record->name}, {-1, -1, -1}};
     m->record->state = RECORD_RUNNING;
-    if (record_save(m->folder, m->record, err) && runtime_run(&call, err))
+    if ((!m->network || network_start(m->record->init.pid, &r->network, err)) &&
+        record_save(m->folder, m->record, err) && runtime_run(&call, err))
         return true;
     remove_state(m);
     return false;
@@ -247,13 +250,19 @@ static void release(struct run *r)
             close(r->output[i]);
     if (r->signals >= 0)
         close(r->signals);
+    if (r->network >= 0)
+        close(r->network);
     sigprocmask(SIG_SETMASK, &r->before, NULL);
 }
 
 bool monitor_run(struct monitor *m, void (*started)(void *ctx), void *ctx, struct error *err)
 {
-    struct run r = {
-        .m = m, .console = CONSOLE_NONE, .signals = -1, .output = {-1, -1}, .input = -1};
+    struct run r = {.m = m,
+                    .console = CONSOLE_NONE,
+                    .signals = -1,
+                    .output = {-1, -1},
+                    .input = -1,
+                    .network = -1};
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     bool ok = take_signals(&r, err) && create(&r, err);
     if (ok && m->record->tty && m->foreground) {

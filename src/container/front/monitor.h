@@ -12,6 +12,7 @@ struct monitor {
     int folder; /* the container's */
     int log;    /* its log, opened for appending */
     bool foreground;
+    bool network; /* one of its own that leads out */
 };
 
 /* Has the runtime create and start the container whose bundle is in the folder, calls

@@ -221,7 +221,8 @@ static void say_started(void *ctx)
 /* The process that stays: foreground, ours; detached, a child. */
 static bool be_monitor(struct run *r, struct error *err)
 {
-    struct monitor m = {r->f, &r->record, r->folder, r->log, !r->o->detach};
+    struct monitor m = {r->f,   &r->record,    r->folder,
+                        r->log, !r->o->detach, strcmp(r->o->network, "user") == 0};
     r->record.monitor = record_process(getpid());
     if (!root_mount(&r->root, r->f, r->record.name, r->folder, err) || !write_bundle(r, err) ||
         !record_save(r->folder, &r->record, err))
