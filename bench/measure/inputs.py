@@ -235,10 +235,10 @@ class Inputs:
 
     def _make_keys(self, openssl):
         (self.data / "message").write_bytes(b"what is signed\n" * 100)
-        for name, options in (("rsa", ("RSA", "-pkeyopt", "rsa_keygen_bits:3072")),
-                              ("ec", ("EC", "-pkeyopt", "ec_paramgen_curve:P-384"))):
+        for name, options in (("rsa-4096", ("RSA", "-pkeyopt", "rsa_keygen_bits:4096")),
+                              ("ec-p384", ("EC", "-pkeyopt", "ec_paramgen_curve:P-384"))):
             key = self.data / f"{name}.key"
             if not key.exists():
                 run(*openssl, "genpkey", "-out", key, "-algorithm", *options)
             run(*openssl, "pkey", "-in", key, "-pubout", "-out", self.data / f"{name}.pub")
-        self._expect("openssl", "Verified OK\n")
+        self._expect("openssl", "Key is valid\nVerified OK\n")

@@ -5,7 +5,7 @@ import subprocess
 import threading
 import time
 
-PATIENCE = 900  # seconds after which a run counts as hung
+PATIENCE = 900  # seconds of silence after which a run counts as hung
 
 MEMORY_PERIOD = 0.002
 # What is the monitor's own. The guest's memory is a shared mapping and counts as RssShmem.
@@ -13,7 +13,8 @@ MEMORY_FIELDS = ("RssAnon", "RssFile", "VmPTE")
 
 
 class Failed(Exception):
-    """A run that did not end as it should."""
+    """A run that did not end as it should. Where it began, `run` is what is known of it."""
+    run = None
 
 
 def processor_clock(pid):
@@ -60,6 +61,27 @@ class Mark:
         self.processor = processor
 
 
+class Watchdog(threading.Thread):
+    """Kills a process that has been silent for too long."""
+
+    def __init__(self, process, patience):
+        super().__init__(daemon=True)
+        self.process, self.patience, self.bitten = process, patience, False
+        self.heard, self.done = threading.Event(), False
+
+    def run(self):
+        while not self.done:
+            if not self.heard.wait(self.patience) and not self.done:
+                self.bitten = True
+                self.process.kill()
+                return
+            self.heard.clear()
+
+    def stop(self):
+        self.done = True
+        self.heard.set()
+
+
 class MemorySampler(threading.Thread):
     """The peak of what a process holds resident itself, in KiB."""
 
@@ -97,8 +119,8 @@ class Run:
         start = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, text=True, errors="replace")
-        watchdog = threading.Timer(patience, process.kill)
-        watchdog.start()
+        self.watchdog = Watchdog(process, patience)
+        self.watchdog.start()
         sampler = MemorySampler(process.pid, memory_period) if sample_memory else None
         if sampler:
             sampler.start()
@@ -110,20 +132,24 @@ class Run:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         self.end = Mark("end", time.monotonic() - start, usage.ru_utime + usage.ru_stime)
-        watchdog.cancel()
+        self.watchdog.stop()
         if sampler:
             sampler.done.set()
             sampler.join()
             self.memory = sampler.peak
         self.errors = errors[0]
         if process.returncode not in statuses:
-            raise Failed(f"{command[0]} ended with status {process.returncode}:\n"
-                         + "".join(tail[-5:]) + self.errors)
+            how = (f"was silent for {patience} s" if self.watchdog.bitten
+                   else f"ended with status {process.returncode}")
+            failed = Failed(f"{command[0]} {how}:\n" + "".join(tail[-5:]) + self.errors)
+            failed.run = self
+            raise failed
 
     def _watch(self, process, marks, start):
         tail = []
         clock = processor_clock(process.pid)
         for line in process.stdout:
+            self.watchdog.heard.set()
             tail = tail[-20:] + [line]
             for text in marks:
                 # Terminals' escape sequences may come before what a guest prints first.

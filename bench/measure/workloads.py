@@ -12,7 +12,6 @@ MEMORY_MIB = 1024
 # In one boot a workload is repeated so often, or until it took so long.
 REPEATS = 3
 BUDGET_SECONDS = 3
-PATIENCE = 3600
 MEMORY_PERIOD = 0.02
 TWO = "two-jobs"  # the one that wants two processors
 MARKS = ("begin ", "done ", "failed ", "figure ", "workloads end ")
@@ -79,13 +78,20 @@ class Measurement:
     def _run(self, m, names, options, where):
         arguments = ["--runs", str(REPEATS), "--budget", str(BUDGET_SECONDS),
                      "--scale", str(self.settings.scale), *names]
-        run = Run(command(m, self.build, self.userland, names, arguments, options), marks=MARKS,
-                  tree=isinstance(m, Uml), sample_memory=isinstance(m, (Doppel, Qemu)),
-                  memory_period=MEMORY_PERIOD, patience=PATIENCE, statuses=(0, 1),
-                  on_mark=lambda text: self.progress(f"{where}: {text}"))
-        run.mark("workloads end")
-        self._collect(m, run)
-        if run.memory and run.memory["total"] > self.memory.get(m.name, {"total": 0})["total"]:
+        try:
+            run = Run(command(m, self.build, self.userland, names, arguments, options),
+                      marks=MARKS, tree=isinstance(m, Uml), statuses=(0, 1),
+                      sample_memory=isinstance(m, (Doppel, Qemu)), memory_period=MEMORY_PERIOD,
+                      on_mark=lambda text: self.progress(f"{where}: {text}"))
+            run.mark("workloads end")
+        except Failed as e:
+            # What it did until then counts; the others go on.
+            self.failures.append(f"{m.name}: {e}")
+            run = e.run
+        if run:
+            self._collect(m, run)
+        if run and run.memory and \
+                run.memory["total"] > self.memory.get(m.name, {"total": 0})["total"]:
             self.memory[m.name] = run.memory
 
     def _collect(self, m, run):
