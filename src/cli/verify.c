@@ -227,8 +227,9 @@ static void print_outcome(const struct verify *v)
     printf("%s against %s: %" PRIu64 " instructions compared\n", l->leader->name, l->follower->name,
            l->instructions);
     printf("  %" PRIu64 " times all registers, %" PRIu64 " times all memory,\n"
+           "  %" PRIu64 " pages of memory that were just written,\n"
            "  %" PRIu64 " accesses to devices and %" PRIu64 " interrupts\n",
-           l->looks, l->checkpoints, l->accesses, l->interrupts);
+           l->looks, l->checkpoints, l->pages, l->accesses, l->interrupts);
     if (l->difference.found)
         difference_print(stdout, l);
     else

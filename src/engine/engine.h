@@ -30,14 +30,26 @@ enum engine_exit {
     ENGINE_FAILED,   /* a failure of ours: engine_vcpu's error says what */
 };
 
+/* Something that cost time, and how often. */
+struct engine_cause {
+    const char *name, *detail; /* for people; NULL where there are no more */
+    uint64_t count;
+};
+enum { ENGINE_CAUSES = 40 };
+
 struct engine_stats {
     uint64_t instructions;
     uint64_t interrupts, exceptions; /* delivered */
     uint64_t pio, mmio, halts, pauses;
     uint64_t blocks_decoded, blocks_dropped, cache_flushes;
     uint64_t tlb_misses, tlb_flushes;
+    uint64_t emulated;           /* instructions that a faster engine left to `emulate` */
+    uint64_t faults;             /* of the host's, taken by a guest's access */
+    uint64_t entries_filled;     /* in address tables */
     uint64_t direct, translated; /* instructions run as they were, or as translated code */
     uint64_t exits, assists;     /* of KVM: returns from it, instructions that it gave up on */
+    /* The most frequent reasons to leave translated code, the first the most frequent. */
+    struct engine_cause cause[ENGINE_CAUSES];
 };
 
 struct engine {
@@ -97,6 +109,10 @@ struct engine {
     void (*stats)(const struct engine_vcpu *vcpu, struct engine_stats *out);
     /* What ENGINE_FAILED was about, a sentence, or NULL. May itself be NULL. */
     const char *(*failure)(const struct engine_vcpu *vcpu);
+
+    /* Pages were marked MEMORY_CLEAN: the next write to each is to take the mark away. No vCPU
+     * runs. NULL: this engine does not keep track of what it writes. */
+    void (*watch_writes)(struct engine_vm *vm);
 
     /* Guest-physical mappings changed (a region was added, moved or removed); no vCPU runs. */
     void (*remapped)(struct engine_vm *vm);

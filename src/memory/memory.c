@@ -215,11 +215,8 @@ static void before_write(struct memory *m, uint64_t gpa, uint64_t n)
 static void after_write(struct memory *m, uint64_t gpa, uint64_t n)
 {
     uint64_t first = gpa & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
-    for (uint64_t page = first; n && page < gpa + n; page += MEMORY_PAGE_SIZE) {
-        _Atomic uint8_t *flags = memory_flags(m, page);
-        if (atomic_load(flags) & MEMORY_CLEAN)
-            atomic_fetch_and(flags, (uint8_t)~MEMORY_CLEAN);
-    }
+    for (uint64_t page = first; n && page < gpa + n; page += MEMORY_PAGE_SIZE)
+        memory_written(m, page, memory_flags(m, page));
 }
 
 bool memory_write(struct memory *m, uint64_t gpa, const void *from, uint64_t n)

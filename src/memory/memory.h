@@ -47,6 +47,10 @@ struct memory {
      * MEMORY_CODE. */
     void (*code_write)(void *ctx, uint64_t gpa, uint64_t len);
     void *code_ctx;
+    /* Told of a page that was MEMORY_CLEAN and is no longer; by any thread that writes. May be
+     * NULL: the flags tell as much, later. */
+    void (*written)(void *ctx, uint64_t gpa);
+    void *written_ctx;
 };
 
 /* size: bytes, rounded up to whole pages; between MEMORY_MIN and MEMORY_MAX. Fails with a sentence
@@ -75,6 +79,16 @@ static inline _Atomic uint8_t *memory_flags(const struct memory *m, uint64_t gpa
 {
     const struct memory_region *r = memory_find(m, gpa);
     return r ? &r->flags[(gpa - r->gpa) >> MEMORY_PAGE_BITS] : NULL;
+}
+
+/* The page at gpa, whose flags these are, is written to: it is no longer clean. */
+static inline void memory_written(const struct memory *m, uint64_t gpa, _Atomic uint8_t *flags)
+{
+    if (!(atomic_load_explicit(flags, memory_order_relaxed) & MEMORY_CLEAN))
+        return;
+    atomic_fetch_and(flags, (uint8_t)~MEMORY_CLEAN);
+    if (m->written)
+        m->written(m->written_ctx, gpa);
 }
 
 /* Copies between host memory and guest-physical memory. False, and nothing done, unless all of

@@ -74,9 +74,8 @@ static bool entry_set(const struct walk *w, uint64_t gpa, uint64_t value, uint64
     }
     /* Code in a page of page tables is left alone: what changed is no byte of it unless a guest
      * runs its page-table entries as instructions. */
-    _Atomic uint8_t *flags = memory_flags(m, gpa);
-    if (done && (atomic_load_explicit(flags, memory_order_relaxed) & MEMORY_CLEAN))
-        atomic_fetch_and(flags, (uint8_t)~MEMORY_CLEAN);
+    if (done)
+        memory_written(m, gpa, memory_flags(m, gpa));
     return done;
 }
 

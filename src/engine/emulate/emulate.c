@@ -313,6 +313,13 @@ static void stats(const struct engine_vcpu *v, struct engine_stats *out)
     };
 }
 
+/* A clean page may be in no write entry; all entries go, as this is asked for now and then. */
+static void watch_writes(struct engine_vm *vm)
+{
+    for (unsigned i = 0; i < vm->created; i++)
+        x86_tlb_flush(vm->cpus[i]);
+}
+
 static void remapped(struct engine_vm *vm)
 {
     for (unsigned i = 0; i < vm->created; i++) {
@@ -339,5 +346,6 @@ const struct engine engine_emulate = {
     .set_state = set_state,
     .instructions = instructions,
     .stats = stats,
+    .watch_writes = watch_writes,
     .remapped = remapped,
 };

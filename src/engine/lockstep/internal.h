@@ -23,6 +23,17 @@ struct tape {
     bool failed; /* no memory for it */
 };
 
+/* Pages that were written since they were last marked clean, where the engine tells. Those that are
+ * written all the time stay here for a while: to mark them again costs more than to compare them.
+ */
+enum { WATCH_MOST = 1024, WATCH_KEPT = 32 };
+
+struct watch {
+    bool lost; /* there were more */
+    unsigned count;
+    uint64_t gpa[WATCH_MOST];
+};
+
 /* One of the two engines with its vCPU. */
 struct side {
     struct engine_vcpu *owner; /* the lockstep's own vCPU */
@@ -39,7 +50,8 @@ struct side {
     bool running;       /* inside its run() */
     bool acknowledging; /* inside its interrupt_acknowledge() */
     size_t next, input; /* of the record: what it has not come to yet */
-    bool differs;       /* it asked for something else: */
+    struct watch watch;
+    bool differs; /* it asked for something else: */
     struct lockstep_access wrong;
 };
 
@@ -111,6 +123,14 @@ void side_state(struct side *s, struct x86_state *state);
 /* Which bits of a state are looked at: not what lies between fields, nor what is masked. */
 void shape_init(struct shape *shape);
 bool states_equal(const struct shape *shape, const struct x86_state *a, const struct x86_state *b);
+
+/* ---- watch.c ---- */
+
+/* From here on the side's engine tells what it writes, if it can. */
+void watch_begin(struct side *s);
+void watch_end(struct side *s);
+/* Whether all that either side is known to have written since the last look is alike. */
+bool watched_equal(struct engine_vcpu *v);
 
 /* ---- pages.c ---- */
 

@@ -82,9 +82,13 @@ static bool vm_compose(struct engine_vm **out, const struct engine *self, struct
 
 static void vcpu_destroy(struct engine_vcpu *v)
 {
-    for (unsigned i = 0; i < 2; i++)
-        if (v->side[i].vcpu)
-            v->side[i].engine->vcpu_destroy(v->side[i].vcpu);
+    for (unsigned i = 0; i < 2; i++) {
+        struct side *s = &v->side[i];
+        if (s->memory)
+            watch_end(s);
+        if (s->vcpu)
+            s->engine->vcpu_destroy(s->vcpu);
+    }
     tape_free(&v->tape);
     v->vm->vcpu = NULL;
     free(v);
@@ -148,6 +152,8 @@ static void begin(struct engine_vcpu *v)
     follower->origin = follower->engine->instructions(follower->vcpu) - side_count(leader);
     follower->level = leader->level;
     begin_tape(v);
+    watch_begin(leader);
+    watch_begin(follower);
     v->begun = true;
 }
 
@@ -194,7 +200,7 @@ static bool look(struct engine_vcpu *v, enum engine_exit why)
     v->lockstep->looks++;
     bool alike = !v->tape.failed && tape_complete(follower, at + shutdown) &&
                  side_count(follower) == at && shutdown == (exit[1] == ENGINE_SHUTDOWN) &&
-                 same_states(v);
+                 same_states(v) && watched_equal(v);
     bool full = at - v->base_at >= v->lockstep->checkpoint || v->tape.count >= TAPE_MOST;
     if (alike && full)
         alike = checkpoint(v);

@@ -97,6 +97,7 @@ struct lockstep {
     _Atomic uint64_t instructions; /* compared so far */
     uint64_t looks, checkpoints;   /* how often states and all of memory were compared */
     uint64_t accesses, interrupts; /* compared */
+    uint64_t pages;                /* of memory that were compared as just written */
     struct lockstep_difference difference;
 };
 
