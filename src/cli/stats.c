@@ -26,6 +26,9 @@ static const struct counter engine_counters[] = {
     {"cache_flushes", "code cache flushes", offsetof(struct engine_stats, cache_flushes)},
     {"tlb_misses", "TLB misses", offsetof(struct engine_stats, tlb_misses)},
     {"tlb_flushes", "TLB flushes", offsetof(struct engine_stats, tlb_flushes)},
+    {"emulated", "instructions left to C", offsetof(struct engine_stats, emulated)},
+    {"faults", "host faults taken", offsetof(struct engine_stats, faults)},
+    {"entries_filled", "address table entries", offsetof(struct engine_stats, entries_filled)},
     {"exits", "exits from KVM", offsetof(struct engine_stats, exits)},
     {"assists", "instructions KVM gave up on", offsetof(struct engine_stats, assists)},
 };
@@ -48,6 +51,14 @@ static double share(uint64_t n, uint64_t total)
     return total ? 100.0 * (double)n / (double)total : 0.0;
 }
 
+static void print_causes(FILE *to, const struct engine_cause *cause)
+{
+    for (unsigned i = 0; i < ENGINE_CAUSES && cause[i].name; i++)
+        if (cause[i].count)
+            fprintf(to, "  left translated code: %16" PRIu64 "  %s %s\n", cause[i].count,
+                    cause[i].name, cause[i].detail);
+}
+
 static void print_text(FILE *to, const struct machine_stats *s)
 {
     double seconds = (double)s->run_ns / 1e9;
@@ -66,6 +77,7 @@ static void print_text(FILE *to, const struct machine_stats *s)
                 value_of(s, &machine_counters[i]));
     for (unsigned i = 0; s->cpus > 1 && i < s->cpus && i < MACHINE_CPUS; i++)
         fprintf(to, "  instructions of vCPU %-5u %16" PRIu64 "\n", i, s->vcpu[i].instructions);
+    print_causes(to, e->cause);
 }
 
 static void print_engine_json(FILE *to, const struct engine_stats *e)

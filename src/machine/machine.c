@@ -426,14 +426,30 @@ unsigned machine_e820(const struct machine *m, struct boot_range map[MACHINE_E82
     return n;
 }
 
+/* Adds to the cause of that name, or takes a free place; what no longer fits is left out. */
+static void add_cause(struct engine_cause *sum, const struct engine_cause *one)
+{
+    unsigned i = 0;
+    while (i < ENGINE_CAUSES && sum[i].name &&
+           (sum[i].name != one->name || sum[i].detail != one->detail))
+        i++;
+    if (i < ENGINE_CAUSES) {
+        sum[i].name = one->name;
+        sum[i].detail = one->detail;
+        sum[i].count += one->count;
+    }
+}
+
 static void add_stats(struct engine_stats *sum, const struct engine_stats *one)
 {
-    /* A struct of counters only. */
-    enum { COUNTERS = sizeof *sum / sizeof(uint64_t) };
+    /* Counters only, up to the causes. */
+    enum { COUNTERS = offsetof(struct engine_stats, cause) / sizeof(uint64_t) };
     uint64_t *to = (uint64_t *)sum;
     const uint64_t *from = (const uint64_t *)one;
     for (unsigned i = 0; i < COUNTERS; i++)
         to[i] += from[i];
+    for (unsigned i = 0; i < ENGINE_CAUSES && one->cause[i].name; i++)
+        add_cause(sum->cause, &one->cause[i]);
 }
 
 void machine_stats(struct machine *m, struct machine_stats *out)

@@ -1,5 +1,6 @@
 #include "x86/access.h"
 
+#include "base/bytes.h"
 #include "base/gate.h"
 #include "memory/memory.h"
 #include "x86/paging.h"
@@ -125,11 +126,8 @@ static bool reach_page(struct x86_cpu *c, const struct request *r, uint64_t lin,
     p->hva = memory_hva(c->memory, w.gpa);
     if (!p->hva)
         return true;
-    if (r->access & X86_WRITE) {
-        _Atomic uint8_t *flags = memory_flags(c->memory, w.gpa);
-        if (atomic_load_explicit(flags, memory_order_relaxed) & MEMORY_CLEAN)
-            atomic_fetch_and(flags, (uint8_t)~MEMORY_CLEAN);
-    }
+    if (r->access & X86_WRITE)
+        memory_written(c->memory, w.gpa, memory_flags(c->memory, w.gpa));
     enter_tlb(c, r, lin, &w, p->hva);
     return true;
 }
@@ -237,6 +235,8 @@ static void close_gate(struct x86_cpu *c, const struct request *r, struct span *
     for (;;) {
         uint64_t fault;
         uint32_t error;
+        if (c->outside)
+            c->outside(c);
         gate_close(c->gate, true);
         c->lock_closed_gate = true;
         if (try_reach(c, r, s, &fault, &error) == REACHED)
@@ -274,26 +274,26 @@ static unsigned mmio_piece(uint64_t gpa, unsigned n)
 static void part_read(struct x86_cpu *c, const struct part *p, uint8_t *to)
 {
     if (p->hva) {
-        memcpy(to, p->hva, p->n);
+        bytes_copy(to, p->hva, p->n);
         return;
     }
     for (unsigned done = 0, size; done < p->n; done += size) {
         size = mmio_piece(p->gpa + done, p->n - done);
         uint64_t v = c->host.mmio_read(c->host.ctx, p->gpa + done, size);
-        memcpy(to + done, &v, size);
+        bytes_copy(to + done, &v, size);
     }
 }
 
 static void part_write(struct x86_cpu *c, const struct part *p, const uint8_t *from)
 {
     if (p->hva) {
-        memcpy(p->hva, from, p->n);
+        bytes_copy(p->hva, from, p->n);
         return;
     }
     for (unsigned done = 0, size; done < p->n; done += size) {
         uint64_t v = 0;
         size = mmio_piece(p->gpa + done, p->n - done);
-        memcpy(&v, from + done, size);
+        bytes_copy(&v, from + done, size);
         c->host.mmio_write(c->host.ctx, p->gpa + done, size, v);
     }
 }
@@ -506,6 +506,8 @@ void x86_lock_end(struct x86_cpu *c)
 {
     if (c->lock_closed_gate) {
         c->lock_closed_gate = false;
+        if (c->outside)
+            c->outside(c);
         gate_open(c->gate, true);
     }
 }

@@ -168,6 +168,8 @@ struct x86_cpu {
     /* Or NULL. The TLB dropped all it knows, or what it knows of lin's page. */
     void (*tlb_flushed)(struct x86_cpu *c);
     void (*tlb_flushed_page)(struct x86_cpu *c, uint64_t lin);
+    /* Or NULL. Code is about to run that may use the host's vector and x87 registers. */
+    void (*outside)(struct x86_cpu *c);
 
     /* This vCPU has closed the gate for an access; x86_lock_end() opens it. */
     bool lock_closed_gate;

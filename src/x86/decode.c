@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/bits.h"
 #include "x86/cpu.h"
 #include "x86/decode_tables.h"
@@ -499,8 +500,8 @@ enum x86_decode_status x86_decode(const uint8_t *bytes, size_t n, unsigned code,
 {
     uint8_t padded[READ_MAX];
     if (n < READ_MAX) {
-        memcpy(padded, bytes, n);
-        memset(padded + n, 0, sizeof padded - n);
+        bytes_copy(padded, bytes, n);
+        bytes_fill(padded + n, 0, sizeof padded - n);
         bytes = padded;
     }
     bool valid = decode(bytes, code, out);

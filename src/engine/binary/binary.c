@@ -98,7 +98,6 @@ static bool make_vm(struct binary_vm *b, struct engine_vm *vm, struct error *err
     void *p = mmap(NULL, checked_size(b), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     b->checked = p == MAP_FAILED ? NULL : p;
-    b->checked_by_host = __builtin_cpu_is("amd") ? 16 : 8;
     b->components = XCR0_X87 | XCR0_SSE | XCR0_AVX;
     if (!b->checked || !binary_emit_pieces(b))
         return error_set(err, "engine binary: no memory");
@@ -162,6 +161,8 @@ static bool make_tables(struct binary_vcpu *b, struct error *err)
 
 static void free_vcpu(struct binary_vcpu *b)
 {
+    free(b->single);
+    binary_statistics_fini(b);
     for (unsigned i = 0; i < VIEWS; i++)
         table_destroy(&b->table[i]);
     if (b->area_fd >= 0)
@@ -177,6 +178,11 @@ static void fill_context(struct binary_vcpu *b)
     x->self = x;
     x->request = &b->v->cpu.request;
     x->offset_mask = MEMORY_PAGE_SIZE - 1;
+    x->status_mask = FLAGS_STATUS | FLAG_DF;
+    x->mask_63 = 63;
+    x->mask_not_63 = ~UINT64_C(63);
+    x->mask_31 = 31;
+    x->mask_not_31 = ~UINT64_C(31);
     x->components = b->vm->components;
     x->table_supervisor = b->table[VIEW_SUPERVISOR].entry;
     x->table_ac = b->table[VIEW_AC].entry;
@@ -195,14 +201,19 @@ static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned
         return error_set(err, "engine binary: no memory for vCPU %u", index);
     b->vm = vm->attached;
     b->area_fd = -1;
-    if (!make_tables(b, err) || !emulate_vcpu_init(b->v, vm, index, host, err)) {
+    b->single = aligned_alloc(_Alignof(struct single), SINGLES * sizeof *b->single);
+    if (!b->single || !binary_statistics_init(b) || !make_tables(b, err) ||
+        !emulate_vcpu_init(b->v, vm, index, host, err)) {
         free_vcpu(b);
         return false;
     }
+    memset(b->single, 0, SINGLES * sizeof *b->single);
     fill_context(b);
-    b->v->attached = b;
+    binary_take_over_host(b);
     b->v->cpu.tlb_flushed = tlb_flushed;
     b->v->cpu.tlb_flushed_page = tlb_flushed_page;
+    b->v->attached = b;
+
     *out = b->v;
     return true;
 }
@@ -276,6 +287,7 @@ static uint64_t instructions(const struct engine_vcpu *v)
 static void stats(const struct engine_vcpu *v, struct engine_stats *out)
 {
     engine_emulate.stats(v, out);
+    binary_statistics(binary_of(v), out);
 }
 
 static void remapped(struct engine_vm *vm)

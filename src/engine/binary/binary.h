@@ -33,10 +33,14 @@ struct context {
     uint64_t components;  /* of XSAVE, that are the guest's while its code runs */
     uint64_t *table_supervisor, *table_ac;
     int64_t left;    /* instructions until the limit */
-    uint64_t ac;     /* RFLAGS.AC of a supervisor, as 0 or 1 */
+    uint64_t ac;     /* RFLAGS.AC of a supervisor, in its place */
     uint64_t direct; /* instructions executed as translated code (--stats) */
     void (*leave)(void);
-    uint8_t pad2[CTX_FPU - 0x90];
+    void *resume; /* under LEAVE_EMULATE: the host code behind the instruction, or NULL */
+    uint64_t interrupt_flag; /* RFLAGS.IF, in its place */
+    uint64_t status_mask;    /* masks for PEXT and PDEP: RFLAGS' status flags and DF */
+    uint64_t mask_63, mask_not_63, mask_31, mask_not_31;
+    uint8_t pad2[CTX_FPU - 0xc8];
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
 
@@ -60,6 +64,13 @@ AT(left, CTX_LEFT);
 AT(ac, CTX_AC);
 AT(direct, CTX_DIRECT);
 AT(leave, CTX_LEAVE);
+AT(resume, CTX_RESUME);
+AT(interrupt_flag, CTX_IF);
+AT(status_mask, CTX_STATUS_MASK);
+AT(mask_63, CTX_MASK_63);
+AT(mask_not_63, CTX_MASK_NOT_63);
+AT(mask_31, CTX_MASK_31);
+AT(mask_not_31, CTX_MASK_NOT_31);
 AT(fpu, CTX_FPU);
 #undef AT
 _Static_assert(sizeof(struct context) == CONTEXT_SIZE, "the vCPU comes behind it");
@@ -77,8 +88,9 @@ struct jump_area {
 };
 _Static_assert(sizeof(struct jump_area) == JUMP_AREA, "JUMP_AREA");
 
-/* Where the vector and x87 registers of the guest are, while translated code does not run. */
-enum fpu_home { FPU_IN_CONTEXT, FPU_IN_STATE };
+/* Where the vector and x87 registers of the guest are. They stay in the host's while C runs that is
+ * compiled for general registers only: this folder, engine/emulate and x86. */
+enum fpu_home { FPU_IN_HOST, FPU_IN_CONTEXT, FPU_IN_STATE };
 
 enum { VIEW_SUPERVISOR, VIEW_AC, VIEW_USER, VIEWS };
 
@@ -88,6 +100,18 @@ struct jumps {
     uint16_t filled[4096];
     unsigned count;
 };
+
+/* An instruction that is executed in C, as `emulate` wants it. */
+struct single {
+    uintptr_t site; /* the host code that it is left from (bit 0: by a fault), or 0 */
+    void *resume;   /* the host code behind it */
+    uint32_t block; /* that both are in */
+    uint16_t next;  /* offset of the next instruction in the guest page */
+    uint16_t form;
+    bool fpu; /* it looks at the vector or x87 registers, or might */
+    _Alignas(struct block) uint8_t room[sizeof(struct block) + 2 * sizeof(struct op)];
+};
+enum { SINGLES = 2048 };
 
 /* This engine's part of a vCPU. */
 struct binary_vcpu {
@@ -108,7 +132,12 @@ struct binary_vcpu {
     stack_t stack;         /* for signals */
     uint64_t flushes_seen; /* of the code cache */
     uint64_t forgotten;    /* times that what is known of linear addresses was dropped */
-    uint64_t left_for[8], filled, emulated;
+    struct x86_host host;  /* the machine's */
+    void (*code_write)(struct x86_cpu *c, uint64_t gpa, unsigned len); /* `emulate`'s */
+    struct single *single; /* instructions that are executed in C, made ready */
+    uint32_t jumps_key;    /* what the entries of the jump caches were made for, but for KEY_USER */
+    uint64_t left_for[LEAVE_REASONS], filled, emulated;
+    uint64_t *cause[2]; /* by form: instructions executed in C, as translated, and by a fault */
 };
 
 /* This engine's part of the machine. */
@@ -118,11 +147,9 @@ struct binary_vm {
     struct windows windows;
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
     uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece;
-    uint64_t components;      /* of XSAVE that translated code may use here */
-    unsigned checked_by_host; /* the host's alignment check finds accesses of up to so many bytes
-                                 that cross a page end */
-    uint8_t *checked; /* a bit for each two bytes of RAM: the access there needs a look at page
-                         ends */
+    uint64_t components; /* of XSAVE that translated code may use here */
+    uint8_t *checked;    /* a bit for each two bytes of RAM: the access there needs a look at page
+                            ends */
 };
 
 /* enter.S: runs translated code at context->code until it leaves, for context->reason. */
@@ -147,9 +174,19 @@ enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit);
 void binary_forget_all(struct binary_vcpu *b);
 void binary_forget_page(struct binary_vcpu *b, uint64_t lin);
 
+/* statistics.c */
+bool binary_statistics_init(struct binary_vcpu *b);
+void binary_statistics_fini(struct binary_vcpu *b);
+void binary_statistics(const struct binary_vcpu *b, struct engine_stats *out);
+
+/* outside.c: puts itself between the processor and the machine's callbacks. */
+void binary_take_over_host(struct binary_vcpu *b);
+
 /* fpu.c */
+/* To be called before anything that is not compiled for general registers only. */
+void binary_outside(struct binary_vcpu *b);
 void binary_fpu_to_state(struct binary_vcpu *b);
-void binary_fpu_to_context(struct binary_vcpu *b);
+void binary_fpu_to_host(struct binary_vcpu *b);
 
 /* signal.c */
 bool binary_signals_install(struct error *err);

@@ -176,10 +176,23 @@ static void forget(struct code *c, const struct translation *t)
     unchain(c, &c->by_page[hash_page(t->gpa)], true);
 }
 
+/* The links of block n that lead to block b do so no more. */
+static void unlink_from(struct code *c, uint32_t n, uint32_t b)
+{
+    const struct translation *from = &c->block[n], *to = &c->block[b];
+    if (from->key != to->key || !same_page(from->gpa, to->gpa))
+        return;
+    for (uint32_t i = from->first_link; i < from->first_link + from->links; i++)
+        if (c->link[i].target == (to->gpa & (MEMORY_PAGE_SIZE - 1)))
+            emit_point(c->write + c->link[i].patch, c->write + c->link[i].stub);
+}
+
 void code_drop_one(struct code *c, uint32_t b, const uint8_t *stale)
 {
     if (c->block[b].dropped)
         return;
+    for (uint32_t n = c->by_page[hash_page(c->block[b].gpa)]; n; n = c->block[n].page_next)
+        unlink_from(c, n, b);
     make_stale(c, b, stale);
     forget(c, &c->block[b]);
 }

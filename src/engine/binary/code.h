@@ -37,13 +37,17 @@ struct translation {
     uint16_t near; /* from there: the entry from the same guest page */
     uint16_t bytes, insns;
     uint32_t points; /* index of its first struct point; there are insns + 1 */
+    uint32_t first_link;
+    uint16_t links;
     uint32_t hash_next, page_next;
     bool dropped;
 };
 
-/* A direct branch out of a block to the same page: patched when its target exists. */
+/* A direct branch out of a block to the same page: it leads to its target while that exists, and to
+ * what leaves translated code else. */
 struct link {
     uint32_t patch; /* where its rel32 is in the code */
+    uint32_t stub;  /* what leaves */
     uint32_t block;
     uint16_t target; /* in the guest page */
 };

@@ -10,13 +10,32 @@
 
 /* ---- leaving ---- */
 
+/* S1 and S2: the guest's address and the host's to go on at. */
+static void leave_for(struct translator *t, const uint8_t *piece, bool go_on)
+{
+    struct emit *e = &t->e;
+    emit_in_page(e, (int32_t)t->at);
+    if (go_on) {
+        emit_byte(e, 0x4c); /* lea r15, [rip + 5]: behind the jump */
+        emit_byte(e, 0x8d);
+        emit_byte(e, 0x3d);
+        emit_u32(e, 5);
+    } else {
+        emit_byte(e, 0x41); /* mov r15d, 0 */
+        emit_byte(e, 0xbf);
+        emit_u32(e, 0);
+    }
+    emit_jump(e, piece);
+}
+
 void control_emulate(struct translator *t)
 {
-    emit_in_page(&t->e, (int32_t)t->at);
-    emit_byte(&t->e, 0x41); /* mov r15d, imm32 */
-    emit_byte(&t->e, 0xbf);
-    emit_u32(&t->e, t->block);
-    emit_jump(&t->e, t->vm->emulate_piece);
+    leave_for(t, t->vm->emulate_piece, true);
+}
+
+void control_emulate_aside(struct translator *t)
+{
+    leave_for(t, t->vm->emulate_piece, false);
 }
 
 /* ---- direct branches ---- */
@@ -40,8 +59,10 @@ static void add_link(struct translator *t, uint8_t *rel32, int32_t target)
 {
     struct code *c = &t->vm->code;
     uint32_t n = c->links++;
-    c->link[n] = (struct link){(uint32_t)(rel32 - c->write), t->block, (uint16_t)target};
-    emit_point(rel32, t->e.at);
+    c->link[n] = (struct link){(uint32_t)(rel32 - c->write), (uint32_t)(t->e.at - c->write),
+                               t->block, (uint16_t)target};
+    uint8_t *there = near_entry(t, target);
+    emit_point(rel32, there ? there : t->e.at);
     emit_store_imm(&t->e, GS_AREA + CTX_LINK, n);
     emit_jump(&t->e, t->vm->link_piece);
 }
@@ -56,11 +77,7 @@ static void lead_on(struct translator *t, uint8_t *rel32, int32_t target)
         emit_jump(&t->e, t->vm->jump_piece);
         return;
     }
-    uint8_t *there = near_entry(t, target);
-    if (there)
-        emit_point(rel32, there);
-    else
-        add_link(t, rel32, target);
+    add_link(t, rel32, target);
 }
 
 static void add_exit(struct translator *t, uint8_t *rel32, int32_t target)
@@ -264,7 +281,7 @@ bool binary_emit_pieces(struct binary_vm *vm)
 
     vm->emulate_piece = e.at;
     emit_store(&e, S1, GS_VCPU + STATE_RIP);
-    emit_op_mem(&e, 4, 0x89, S2, &link);
+    emit_store(&e, S2, GS_AREA + CTX_RESUME);
     emit_leave(&e, LEAVE_EMULATE);
 
     vm->link_piece = e.at;

@@ -1,7 +1,7 @@
 /*
  * Into translated code and out of it. The guest's general registers are in the host's registers of
  * the same number while it runs, but R14 and R15, which are scratch and whose guest values stay in
- * the state; its flags, vector and x87 registers are the host's. GS is the flat table of the view
+ * the state; its flags, vector and x87 registers are the host's (the latter two: fpu.c). GS is the flat table of the view
  * in use (layout.h).
  */
 #include "engine/binary/layout.h"
@@ -26,9 +26,6 @@ binary_enter:
         mov     %rsp, CTX_HOST_RSP(%rdi)
         mov     CTX_TABLE(%rdi), %rax
         wrgsbase %rax
-        mov     CTX_COMPONENTS(%rdi), %eax
-        xor     %edx, %edx
-        xrstor64 CTX_FPU(%rdi)
         /* A request that comes after this look is seen by the signal that comes with it. */
         .globl  binary_enter_look
 binary_enter_look:
@@ -58,7 +55,7 @@ binary_enter_look:
         .globl  binary_enter_asked
 binary_enter_asked:
 asked:
-        movl    $LEAVE_REQUEST, CTX_REASON(%rdi)
+        movl    $LEAVE_ASKED, CTX_REASON(%rdi)
         jmp     out
 
         .globl  binary_leave
@@ -82,17 +79,9 @@ binary_leave:
         mov     CTX(CTX_SELF), %rdi
         pushfq
         pop     CTX_FLAGS(%rdi)
-        push    $2                      /* no AC, no DF */
+        push    $2                      /* no DF */
         popfq
-        mov     CTX_COMPONENTS(%rdi), %eax
-        xor     %edx, %edx
-        xsave64 CTX_FPU(%rdi)
 out:
-        push    $0x1f80                 /* MXCSR as C wants it */
-        ldmxcsr (%rsp)
-        pop     %rax
-        fninit
-        vzeroupper
         add     $8, %rsp
         pop     %r15
         pop     %r14

@@ -2,6 +2,7 @@
  * The guest's x87 and vector registers, between the neutral state and the XSAVE area that enter.S
  * loads and stores (SDM 1, 13.4).
  */
+#include "base/bytes.h"
 #include "engine/binary/binary.h"
 #include "x86/xsave.h"
 
@@ -25,13 +26,36 @@ static unsigned top_of(uint16_t fsw)
     return fsw >> 11 & 7;
 }
 
-void binary_fpu_to_context(struct binary_vcpu *b)
+/* ---- the host's registers ---- */
+
+static void load(struct binary_vcpu *b)
 {
-    if (b->fpu == FPU_IN_CONTEXT)
+    const struct context *x = b->context;
+    __asm__ volatile("xrstor64 %0"
+                     :
+                     : "m"(x->fpu), "a"((uint32_t)x->components), "d"(0)
+                     : "memory");
+    b->fpu = FPU_IN_HOST;
+}
+
+void binary_outside(struct binary_vcpu *b)
+{
+    static const uint32_t mxcsr = X86_MXCSR_INIT;
+    struct context *x = b->context;
+    if (b->fpu != FPU_IN_HOST)
         return;
+    __asm__ volatile("xsave64 %0" : "=m"(x->fpu) : "a"((uint32_t)x->components), "d"(0) : "memory");
+    __asm__ volatile("ldmxcsr %0\n\tfninit\n\tvzeroupper" : : "m"(mxcsr));
+    b->fpu = FPU_IN_CONTEXT;
+}
+
+/* ---- the state ---- */
+
+static void to_context(struct binary_vcpu *b)
+{
     const struct x86_state *s = &b->v->cpu.s;
     uint8_t *area = b->context->fpu;
-    memset(area, 0, XSAVE_MIN_SIZE);
+    bytes_fill(area, 0, XSAVE_MIN_SIZE);
     store_u16(area + AREA_FCW, s->fcw);
     store_u16(area + AREA_FSW, s->fsw);
     area[AREA_FTW] = s->ftag;
@@ -42,15 +66,24 @@ void binary_fpu_to_context(struct binary_vcpu *b)
         store_u16(area + AREA_ST + 16 * i + 8, r->se);
     }
     for (unsigned i = 0; i < 16; i++) {
-        memcpy(area + AREA_XMM + 16 * i, s->vec[i].u8, 16);
-        memcpy(area + AREA_YMM + 16 * i, s->vec[i].u8 + 16, 16);
+        bytes_copy(area + AREA_XMM + 16 * i, s->vec[i].u8, 16);
+        bytes_copy(area + AREA_YMM + 16 * i, s->vec[i].u8 + 16, 16);
     }
     store_u64(area + AREA_XSTATE_BV, b->context->components);
     b->fpu = FPU_IN_CONTEXT;
 }
 
+void binary_fpu_to_host(struct binary_vcpu *b)
+{
+    if (b->fpu == FPU_IN_STATE)
+        to_context(b);
+    if (b->fpu == FPU_IN_CONTEXT)
+        load(b);
+}
+
 void binary_fpu_to_state(struct binary_vcpu *b)
 {
+    binary_outside(b);
     if (b->fpu == FPU_IN_STATE)
         return;
     struct x86_state *s = &b->v->cpu.s;
@@ -73,10 +106,10 @@ void binary_fpu_to_state(struct binary_vcpu *b)
         r->se = x87 ? load_u16(area + AREA_ST + 16 * i + 8) : 0;
     }
     for (unsigned i = 0; i < 16; i++) {
-        memset(&s->vec[i], 0, sizeof s->vec[i]);
+        s->vec[i] = (union x86_vec){.u64 = {0}};
         if (sse)
-            memcpy(s->vec[i].u8, area + AREA_XMM + 16 * i, 16);
+            bytes_copy(s->vec[i].u8, area + AREA_XMM + 16 * i, 16);
         if (avx)
-            memcpy(s->vec[i].u8 + 16, area + AREA_YMM + 16 * i, 16);
+            bytes_copy(s->vec[i].u8 + 16, area + AREA_YMM + 16 * i, 16);
     }
 }

@@ -39,6 +39,13 @@
 #define CTX_AC          0x78
 #define CTX_DIRECT      0x80
 #define CTX_LEAVE       0x88
+#define CTX_RESUME      0x90
+#define CTX_IF          0x98
+#define CTX_STATUS_MASK 0xa0
+#define CTX_MASK_63     0xa8
+#define CTX_MASK_NOT_63 0xb0
+#define CTX_MASK_31     0xb8
+#define CTX_MASK_NOT_31 0xc0
 #define CTX_FPU         0x200
 
 /* From the vCPU (struct x86_state comes first in it). */
@@ -54,5 +61,7 @@
 #define LEAVE_REQUEST 5 /* something is asked of the vCPU */
 #define LEAVE_STALE   6 /* at a block that has been dropped */
 #define LEAVE_LIMIT   7 /* the block would run past the instruction limit */
+#define LEAVE_ASKED   8 /* before anything ran: something is asked of the vCPU */
+#define LEAVE_REASONS 9
 
 #endif

@@ -204,16 +204,16 @@ static void emit_page_end_check(struct translator *t, unsigned n)
     emit_movzx8(e, HOST_RCX, HOST_RCX);
     uint8_t *inside = emit_jrcxz(e);
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    control_emulate(t);
+    control_emulate_aside(t);
     emit_here(e, inside);
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
 }
 
-/* Whether an access of n bytes can cross a page end without the host's alignment check noticing:
- * that holds 10-byte numbers to be aligned at multiples of 8, and leaves wide vectors alone. */
+/* Whether to look for a page end within n bytes: where guard pages do not find it, and where they
+ * have found it before, which is slow. */
 static bool must_check(const struct translator *t, unsigned n)
 {
-    return n > 1 && (t->check || n == 10 || n > t->vm->checked_by_host);
+    return n > 1 && (t->check || !t->vm->windows.guarded);
 }
 
 static bool through_segment(const struct x86_insn *insn)

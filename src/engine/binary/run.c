@@ -1,6 +1,7 @@
 /*
  * The run loop: into translated code, and what to do when it is left.
  */
+#include "base/bytes.h"
 #include "engine/binary/binary.h"
 
 #include <stdlib.h>
@@ -15,7 +16,7 @@ enum { NO_LINK = UINT32_MAX };
 /* Instructions that `emulate` runs at a time in a mode that is not translated. */
 enum { EMULATE_AT_A_TIME = 4096 };
 
-enum { HOST_AC = 1 << 18, HOST_IF = 1 << 9 };
+enum { HOST_IF = 1 << 9 };
 
 /* ---- what is known of linear addresses ---- */
 
@@ -24,7 +25,7 @@ static void forget_jumps(struct jumps *j)
     struct jump_area *a = j->area;
     unsigned n = j->count;
     if (n > ARRAY_LEN(j->filled)) {
-        memset(a, 0, sizeof *a);
+        bytes_fill(a, 0, sizeof *a);
     } else {
         for (unsigned i = 0; i < n; i++)
             a->tag[j->filled[i]] = 0;
@@ -42,6 +43,12 @@ static void remember_jump(struct jumps *j, uint64_t rip, void *to)
         j->count++;
     j->area->to[i] = to;
     j->area->tag[i] = 0 - rip;
+}
+
+static void forget_jump(struct jumps *j, uint64_t rip)
+{
+    unsigned i = rip & (JUMPS - 1);
+    j->area->tag[i] = i ? 0 : 1;
 }
 
 static void forget_place(struct binary_vcpu *b)
@@ -154,12 +161,15 @@ static void notice_recycling(struct binary_vcpu *b)
     b->flushes_seen = b->vm->code.flushes;
     forget_jumps(&b->kernel);
     forget_jumps(&b->user);
+    for (unsigned i = 0; i < SINGLES; i++)
+        b->single[i].site = 0;
     forget_place(b);
 }
 
 static uint32_t make_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key)
 {
     struct code *c = &b->vm->code;
+    binary_outside(b);
     if (!code_has_room(c))
         recycle(b);
     emulate_watch_code(b->v, gpa);
@@ -186,12 +196,28 @@ static void patch_link(struct binary_vcpu *b, uint32_t n)
     b->came_from = NO_LINK;
 }
 
+/* Entries are for one mode each of supervisor and user. */
+static void check_jumps_key(struct binary_vcpu *b, uint32_t key)
+{
+    key &= ~(uint32_t)KEY_USER;
+    if (key == b->jumps_key)
+        return;
+    b->jumps_key = key;
+    forget_jumps(&b->kernel);
+    forget_jumps(&b->user);
+}
+
 /* Where to go on at RIP: the host code, or NULL when that instruction is for C. */
 static void *find_code(struct binary_vcpu *b)
 {
     struct x86_cpu *c = &b->v->cpu;
     uint64_t gpa;
     uint32_t key = mode_key(c);
+    struct jumps *jumps = is_user(c) ? &b->user : &b->kernel;
+    check_jumps_key(b, key);
+    unsigned slot = c->s.rip & (JUMPS - 1);
+    if (b->came_from == NO_LINK && jumps->area->tag[slot] == 0 - c->s.rip)
+        return jumps->area->to[slot];
     if (!rip_to_gpa(b, c->s.rip, &gpa))
         return NULL;
     struct code *code = &b->vm->code;
@@ -203,7 +229,7 @@ static void *find_code(struct binary_vcpu *b)
         return NULL;
     patch_link(b, n);
     void *to = code_run(code, code->block[n].code);
-    remember_jump(is_user(c) ? &b->user : &b->kernel, c->s.rip, to);
+    remember_jump(jumps, c->s.rip, to);
     return to;
 }
 
@@ -213,53 +239,56 @@ static void prepare(struct binary_vcpu *b, void *code)
 {
     struct x86_cpu *c = &b->v->cpu;
     struct context *x = b->context;
-    binary_fpu_to_context(b);
+    uint64_t flags = x86_rflags(c);
+    binary_fpu_to_host(b);
     x->code = code;
-    x->ac = current_view(c) == VIEW_AC;
+    x->ac = is_user(c) ? 0 : flags & FLAG_AC;
+    x->interrupt_flag = flags & FLAG_IF;
     x->table = b->table[current_view(c)].entry;
-    x->flags = (x86_rflags(c) & (FLAGS_STATUS | FLAG_DF)) | FLAG_1 | HOST_IF | HOST_AC;
-    x->attend = X86_REQUEST_STOP | X86_REQUEST_GATE | X86_REQUEST_STEP | X86_REQUEST_NMI;
-    if (c->s.rflags & FLAG_IF)
+    x->flags = (flags & (FLAGS_STATUS | FLAG_DF)) | FLAG_1 | HOST_IF;
+    x->attend = X86_REQUEST_STOP | X86_REQUEST_GATE | X86_REQUEST_STEP;
+    if (flags & FLAG_IF)
         x->attend |= X86_REQUEST_INTR;
-    if (c->s.nmi_blocked)
-        x->attend &= ~(uint32_t)X86_REQUEST_NMI;
+    if (!c->s.nmi_blocked)
+        x->attend |= X86_REQUEST_NMI;
+    /* Translated code adds what it keeps elsewhere. */
+    c->s.rflags = flags & ~(FLAGS_STATUS | FLAG_DF | FLAG_IF | x->ac);
 }
 
 static void take_back(struct binary_vcpu *b)
 {
     struct x86_cpu *c = &b->v->cpu;
     const struct context *x = b->context;
-    x86_set_rflags(c, (c->s.rflags & ~(uint64_t)(FLAGS_STATUS | FLAG_DF)) |
-                          (x->flags & (FLAGS_STATUS | FLAG_DF)));
-    if (!is_user(c)) {
-        c->s.rflags = (c->s.rflags & ~(uint64_t)FLAG_AC) | (x->ac ? FLAG_AC : 0);
+    uint64_t old = c->s.rflags;
+    x86_set_rflags(c, old | x->ac | x->interrupt_flag | (x->flags & (FLAGS_STATUS | FLAG_DF)));
+    if (!is_user(c))
         x86_update_view(c);
-    }
 }
 
 static void enter(struct binary_vcpu *b, void *code)
 {
     b->resume = NULL;
     prepare(b, code);
-    atomic_store(&b->running, true);
+    atomic_store_explicit(&b->running, true, memory_order_seq_cst);
     binary_enter(b->context);
-    atomic_store(&b->running, false);
-    if (b->context->reason != LEAVE_REQUEST || b->resume)
-        take_back(b);
-    b->left_for[b->context->reason & 7]++;
+    atomic_store_explicit(&b->running, false, memory_order_relaxed);
+    take_back(b);
+    b->left_for[b->context->reason]++;
 }
 
 /* ---- one instruction in C ---- */
 
 static bool uses_fpu(const struct x86_insn *insn)
 {
-    const struct x86_form *form = x86_form(insn);
-    switch (form->feature) {
+    switch (x86_form(insn)->feature) {
     case X86_FEATURE_BASE:
     case X86_FEATURE_SYS:
     case X86_FEATURE_X64:
     case X86_FEATURE_TSC:
     case X86_FEATURE_MSR:
+    case X86_FEATURE_CMOV:
+    case X86_FEATURE_CX8:
+    case X86_FEATURE_CX16:
     case X86_FEATURE_SYSCALL:
     case X86_FEATURE_INVPCID:
     case X86_FEATURE_SMAP:
@@ -269,8 +298,7 @@ static bool uses_fpu(const struct x86_insn *insn)
     }
 }
 
-/* The instruction of a block that translated code stands at: bytes in guest memory. False: it can't
- * be told. */
+/* The instruction at gpa in guest memory. False: it can't be told. */
 static bool decode_at(struct binary_vcpu *b, uint64_t gpa, struct x86_insn *insn)
 {
     const uint8_t *bytes = memory_hva(b->v->vm->memory, gpa);
@@ -278,45 +306,86 @@ static bool decode_at(struct binary_vcpu *b, uint64_t gpa, struct x86_insn *insn
     return bytes && x86_decode(bytes, room, X86_CODE64, insn) == X86_DECODED;
 }
 
-/* Executes the instruction at RIP in C. Returns an exit other than ENGINE_LIMIT when there is one.
- */
+/* Executes the instruction at RIP in C, whatever it is. */
 static enum engine_exit emulate_one(struct binary_vcpu *b)
 {
+    forget_place(b);
     binary_fpu_to_state(b);
     b->emulated++;
     return emulate_run_inside(b->v, b->v->cpu.insns + 1);
 }
 
-/* The same, and straight on behind it if that is where the guest goes. */
-static enum engine_exit emulate_in_block(struct binary_vcpu *b, uint32_t n)
+static struct block *block_of(struct single *s)
 {
-    struct x86_cpu *c = &b->v->cpu;
-    const struct code *code = &b->vm->code;
+    return (struct block *)(void *)s->room;
+}
+
+/* The host code of block n's instruction at an offset in the guest page, or NULL. */
+static void *host_code(const struct code *code, uint32_t n, unsigned offset)
+{
     const struct translation *t = &code->block[n];
-    uint64_t base = b->context->base, flushes = code->flushes;
-    uint64_t at = c->s.rip - base - (t->gpa & (MEMORY_PAGE_SIZE - 1));
+    const struct point *p = &code->point[t->points];
+    unsigned at = offset - (unsigned)(t->gpa & (MEMORY_PAGE_SIZE - 1));
+    for (unsigned i = 0; i < t->insns; i++)
+        if (p[i].guest == at)
+            return code_run(code, t->code + p[i].host);
+    return NULL;
+}
+
+/* Makes the instruction at RIP, of block n, ready. False: it is not one that can be. */
+static bool make_single(struct binary_vcpu *b, struct single *s, uintptr_t site, uint32_t n)
+{
+    const struct code *code = &b->vm->code;
+    unsigned offset = b->v->cpu.s.rip & (MEMORY_PAGE_SIZE - 1);
+    uint64_t gpa = (code->block[n].gpa & X86_PAGE_MASK) | offset;
+    const uint8_t *bytes = memory_hva(b->v->vm->memory, gpa);
     struct x86_insn insn;
-    uint32_t key = mode_key(c);
-    bool decoded = decode_at(b, t->gpa + at, &insn);
+    s->site = 0;
+    if (!bytes || !emulate_single(b->v, bytes, MEMORY_PAGE_SIZE - offset, &insn, block_of(s)))
+        return false;
+    block_of(s)->gpa = gpa;
+    s->block = n;
+    s->next = (uint16_t)(offset + insn.len);
+    s->fpu = uses_fpu(&insn);
+    s->form = insn.form;
+    s->resume = host_code(code, n, s->next);
+    s->site = site;
+    return true;
+}
+
+/* Whether the guest goes straight on behind the instruction, and nothing changed that the block
+ * depends on. */
+static bool goes_on(const struct binary_vcpu *b, const struct single *s, uint64_t forgotten)
+{
+    const struct x86_cpu *c = &b->v->cpu;
+    const struct translation *t = &b->vm->code.block[s->block];
+    return s->resume && c->s.rip == b->context->base + s->next && b->forgotten == forgotten &&
+           !t->dropped && t->key == mode_key(c);
+}
+
+/* Executes the instruction at RIP in C. site: where translated code was left, in block n if that is
+ * known. */
+static enum engine_exit emulate_at(struct binary_vcpu *b, uintptr_t site, uint32_t n)
+{
+    struct single *s = &b->single[(site >> 1 ^ site >> 12) % SINGLES];
     forget_place(b);
+    if (s->site != site) {
+        if (!n)
+            n = code_at(&b->vm->code, (void *)(site - 1));
+        if (!n || !make_single(b, s, site, n))
+            return emulate_one(b);
+    }
+    if (s->fpu)
+        binary_fpu_to_state(b);
     uint64_t forgotten = b->forgotten;
     b->emulated++;
-    if (!decoded || uses_fpu(&insn))
-        binary_fpu_to_state(b);
-    enum engine_exit exit = emulate_run_inside(b->v, c->insns + 1);
-    if (exit != ENGINE_LIMIT || code->flushes != flushes || t->dropped ||
-        b->forgotten != forgotten || !decoded ||
-        c->s.rip != base + (t->gpa & (MEMORY_PAGE_SIZE - 1)) + at + insn.len || mode_key(c) != key)
-        return exit;
-    const struct point *p = &code->point[t->points];
-    for (unsigned i = 0; i < t->insns; i++) {
-        if (p[i].guest == at + insn.len) {
-            b->resume = code_run(code, t->code + p[i].host);
-            b->resume_block = n;
-            break;
-        }
+    b->cause[site & 1][s->form]++;
+    emulate_run_single(b->v, block_of(s));
+    if (goes_on(b, s, forgotten)) {
+        b->resume = s->resume;
+        b->resume_block = s->block;
     }
-    return exit;
+    return ENGINE_LIMIT;
 }
 
 /* ---- faults ---- */
@@ -386,6 +455,11 @@ static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, s
     return n;
 }
 
+static bool crosses_page(const struct access *a)
+{
+    return ((a->lin + a->size - 1) ^ a->lin) & X86_PAGE_MASK;
+}
+
 /* Enters the page into the view in use. False: the access is not one for a table. */
 static bool fill(struct binary_vcpu *b, const struct access *a)
 {
@@ -393,7 +467,7 @@ static bool fill(struct binary_vcpu *b, const struct access *a)
     struct memory *m = b->v->vm->memory;
     struct table *t = &b->table[current_view(c)];
     struct x86_walk w;
-    if (((a->lin + a->size - 1) ^ a->lin) & X86_PAGE_MASK)
+    if (crosses_page(a))
         return false;
     if (table_has(t, a->lin, a->write))
         return true;
@@ -407,6 +481,8 @@ static bool fill(struct binary_vcpu *b, const struct access *a)
     if (a->write && watched)
         return false;
     b->filled++;
+    if (!table_is_ready(t, a->lin))
+        binary_outside(b);
     return table_fill(t, a->lin, r->offset + (w.gpa - r->gpa), w.writable && !watched);
 }
 
@@ -422,6 +498,7 @@ static void mark_checked(struct binary_vcpu *b, uint64_t gpa)
 static void drop_block(struct binary_vcpu *b, uint32_t n)
 {
     struct code *c = &b->vm->code;
+    binary_outside(b);
     bool closed = close_gate(b);
     code_drop_one(c, n, b->vm->stale_piece);
     if (closed)
@@ -436,24 +513,23 @@ static enum engine_exit after_fault(struct binary_vcpu *b)
     uint64_t gpa = (t->gpa & X86_PAGE_MASK) | (c->s.rip & ~X86_PAGE_MASK);
     struct x86_insn insn;
     struct access access[2];
-    if (b->fault_signal == SIGBUS) {
-        uint32_t n = b->resume_block;
-        mark_checked(b, gpa);
-        drop_block(b, n);
-        forget_place(b);
-        return emulate_one(b);
-    }
     if (b->fault_signal == SIGSEGV && decode_at(b, gpa, &insn)) {
         uint64_t filled = b->filled;
         unsigned n = accesses(c, &insn, access), done = 0;
         while (done < n && fill(b, &access[done]))
             done++;
+        if (done < n && crosses_page(&access[done])) {
+            mark_checked(b, gpa);
+            drop_block(b, b->resume_block);
+            forget_place(b);
+            return emulate_one(b);
+        }
         if (n && done == n && b->filled != filled) {
             b->resume = resume;
             return ENGINE_LIMIT;
         }
     }
-    return emulate_in_block(b, b->resume_block);
+    return emulate_at(b, (uintptr_t)resume | 1, b->resume_block);
 }
 
 /* ---- the loop ---- */
@@ -480,8 +556,10 @@ static enum engine_exit attend_leave(struct binary_vcpu *b)
         return ENGINE_LIMIT;
     case LEAVE_STALE:
         c->s.rip = x->base + (code->block[x->link].gpa & (MEMORY_PAGE_SIZE - 1));
+        forget_jump(is_user(c) ? &b->user : &b->kernel, c->s.rip);
         return ENGINE_LIMIT;
-    case LEAVE_EMULATE: return emulate_in_block(b, x->link);
+    case LEAVE_EMULATE:
+        return x->resume ? emulate_at(b, (uintptr_t)x->resume, NO_BLOCK) : emulate_one(b);
     case LEAVE_FAULT: return after_fault(b);
     default: return ENGINE_LIMIT;
     }
@@ -498,7 +576,8 @@ static enum engine_exit step(struct binary_vcpu *b)
     }
     if (asked(b)) {
         forget_place(b);
-        return emulate_one(b);
+        binary_fpu_to_state(b);
+        return emulate_run_inside(b->v, c->insns + 1);
     }
     notice_recycling(b);
     if (b->resume && b->vm->code.block[b->resume_block].dropped)
@@ -520,6 +599,7 @@ enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit)
     do
         exit = v->cpu.insns < insns_limit ? step(b) : ENGINE_LIMIT;
     while (exit == ENGINE_LIMIT && v->cpu.insns < insns_limit);
+    binary_outside(b);
     emulate_leave_gate(v);
     return exit;
 }

@@ -19,17 +19,11 @@ static _Thread_local struct binary_vcpu *current;
 
 extern const char binary_enter_look[], binary_enter_asked[];
 
-enum { HOST_TF = 1 << 8, HOST_AC = 1 << 18, HOST_DF = 1 << 10 };
+enum { HOST_TF = 1 << 8, HOST_DF = 1 << 10 };
 
 static int kick_signal(void)
 {
     return SIGRTMIN + 3;
-}
-
-/* C code may make misaligned accesses. */
-static void clear_alignment_check(void)
-{
-    __asm__ volatile("pushfq\n\tandl %0, (%%rsp)\n\tpopfq" ::"i"(~HOST_AC) : "memory", "cc");
 }
 
 static void leave(struct binary_vcpu *b, ucontext_t *uc, uint32_t reason)
@@ -66,7 +60,7 @@ static void look_at_request(struct binary_vcpu *b, ucontext_t *uc)
         regs[REG_RDI] = (greg_t)(uintptr_t)b->context;
         regs[REG_RSP] = (greg_t)b->context->host_rsp;
         regs[REG_RIP] = (greg_t)(uintptr_t)binary_enter_asked;
-        regs[REG_EFL] &= ~(greg_t)(HOST_TF | HOST_AC | HOST_DF);
+        regs[REG_EFL] &= ~(greg_t)(HOST_TF | HOST_DF);
         b->stepping = false;
         return;
     }
@@ -109,7 +103,6 @@ static void give_up(int signal_number)
 
 static void handle(int signal, siginfo_t *info, void *context)
 {
-    clear_alignment_check();
     struct binary_vcpu *b = current;
     if (signal == kick_signal()) {
         if (b)

@@ -7,83 +7,9 @@
 #include "base/bits.h"
 #include "memory/memory.h"
 
-/* Address bits above the index repeat every slot; user space of the host has eight of them. */
-enum { SLOT_BITS = 44, SLOTS = 8 };
-/* Without access round each window: more than any one access runs over its page. */
-#define GUARD (UINT64_C(64) << 10)
-
 enum { ENTRIES_PER_PAGE = MEMORY_PAGE_SIZE / 8 };
 /* Entries a table holds at most: with more it is flushed. */
 enum { JOURNAL_FIRST = 1024, JOURNAL_MOST = 1 << 17 };
-
-/* ---- windows ---- */
-
-/* Holds [at, at + size) in every slot but its own without access. */
-static bool reserve_other_slots(uintptr_t at, uint64_t size)
-{
-    uintptr_t in_slot = at & bits_mask(SLOT_BITS);
-    for (uintptr_t slot = 0; slot < SLOTS; slot++) {
-        uintptr_t there = slot << SLOT_BITS | in_slot;
-        if (there == at || (slot == SLOTS - 1 && there + size >= UINT64_C(0x7ffffffff000)))
-            continue;
-        void *p = mmap((void *)there, size, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-        if (p != (void *)there) {
-            if (p != MAP_FAILED)
-                munmap(p, size);
-            return false;
-        }
-    }
-    return true;
-}
-
-static void release_other_slots(uintptr_t at, uint64_t size)
-{
-    uintptr_t in_slot = at & bits_mask(SLOT_BITS);
-    for (uintptr_t slot = 0; slot < SLOTS; slot++)
-        if ((slot << SLOT_BITS | in_slot) != at)
-            munmap((void *)(slot << SLOT_BITS | in_slot), size);
-}
-
-/* The read-only mapping, with guards; the page that is nowhere is in the guard below it. */
-static bool map_read_only(struct windows *w, int fd)
-{
-    uint64_t whole = w->size + 2 * GUARD;
-    uint8_t *p = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED)
-        return false;
-    w->read_only = (uintptr_t)p + GUARD;
-    w->nowhere = (uintptr_t)p + GUARD / 2;
-    if (mmap(p + GUARD, w->size, PROT_READ, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
-        MAP_FAILED)
-        return false;
-    madvise(p + GUARD, w->size, MADV_DONTDUMP);
-    return true;
-}
-
-bool windows_create(struct windows *w, const struct memory *memory, struct error *err)
-{
-    *w = (struct windows){.writable = (uintptr_t)memory->region[0].hva, .size = memory->size};
-    if (!map_read_only(w, memory->fd) ||
-        !reserve_other_slots(w->read_only - GUARD, w->size + 2 * GUARD) ||
-        !reserve_other_slots(w->writable - GUARD, w->size + 2 * GUARD)) {
-        windows_destroy(w);
-        return error_errno(err, "engine binary: the host has no address space for a second view of "
-                                "guest memory; lift the limit (ulimit -v) or use --engine emulate");
-    }
-    return true;
-}
-
-void windows_destroy(struct windows *w)
-{
-    uint64_t whole = w->size + 2 * GUARD;
-    if (w->read_only) {
-        munmap((void *)(w->read_only - GUARD), whole);
-        release_other_slots(w->read_only - GUARD, whole);
-        release_other_slots(w->writable - GUARD, whole);
-    }
-    *w = (struct windows){0};
-}
 
 /* ---- a table's mapping ---- */
 
@@ -111,7 +37,7 @@ static void *reserve(size_t size, int prot)
 
 #define OPEN_BYTES (TABLE_ENTRIES / ENTRIES_PER_PAGE / 8)
 
-bool table_create(struct table *t, const struct windows *w, int area_fd, uint64_t area_offset,
+bool table_create(struct table *t, struct windows *w, int area_fd, uint64_t area_offset,
                   uint64_t jump_offset, struct error *err)
 {
     *t = (struct table){.windows = w};
@@ -189,6 +115,11 @@ static bool note(struct table *t, uint32_t index, uint64_t offset)
     return true;
 }
 
+bool table_is_ready(const struct table *t, uint64_t va)
+{
+    return t->filled < t->room && is_open(t, index_of(va));
+}
+
 bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable)
 {
     uint64_t page = va & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
@@ -196,9 +127,10 @@ bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable)
     offset &= ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
     if (!is_open(t, index) && !open_page(t, index))
         return false;
-    if (!note(t, index, offset))
+    uintptr_t host = windows_page(t->windows, offset, writable);
+    if (!host || !note(t, index, offset))
         return false;
-    t->entry[index] = (writable ? t->windows->writable : t->windows->read_only) + offset - page;
+    t->entry[index] = host - page;
     return true;
 }
 
@@ -216,34 +148,44 @@ void table_flush(struct table *t)
     t->filled = 0;
 }
 
-/* Where an entry leads for a guest address: an offset in a window, or no RAM. */
-static bool leads_into(uint64_t host, uintptr_t window, uint64_t size)
+/* The host address that an entry gives its page; bits above SLOT_BITS mean nothing. */
+static uint64_t leads_to(const struct table *t, uint32_t index)
 {
-    return host - window < size;
+    uint64_t host = t->entry[index] + ((uint64_t)index << MEMORY_PAGE_BITS);
+    return host & bits_mask(SLOT_BITS);
+}
+
+static bool is_at(uint64_t host, uintptr_t page)
+{
+    return host == (page & bits_mask(SLOT_BITS));
 }
 
 void table_protect(struct table *t, uint64_t offset)
 {
     uint32_t page = (uint32_t)(offset >> MEMORY_PAGE_BITS);
-    uint64_t to_read_only = t->windows->read_only - t->windows->writable;
+    uintptr_t writable = t->windows->at[WINDOW_WRITABLE][page & 1] + offset;
     for (uint32_t i = 0; i < t->filled; i++) {
-        if (t->journal[i].page != page)
-            continue;
-        uint64_t *entry = &t->entry[t->journal[i].index];
-        /* Whatever bits 63:44 of the page's address are, they do not say which window it is. */
-        uint64_t host = *entry + ((uint64_t)t->journal[i].index << MEMORY_PAGE_BITS);
-        uint64_t first = t->windows->writable + ((uint64_t)page << MEMORY_PAGE_BITS);
-        if (((host ^ first) & bits_mask(SLOT_BITS)) == 0)
-            *entry += to_read_only;
+        uint32_t index = t->journal[i].index;
+        /* What was noted may have been replaced since. */
+        if (t->journal[i].page == page && is_at(leads_to(t, index), writable))
+            t->entry[index] = missing(t, index);
     }
+}
+
+static bool in_window(uint64_t host, uintptr_t window, uint64_t size)
+{
+    return host - (window & bits_mask(SLOT_BITS)) < size;
 }
 
 bool table_has(const struct table *t, uint64_t va, bool write)
 {
+    const struct windows *w = t->windows;
     uint32_t index = index_of(va);
     if (!is_open(t, index))
         return false;
-    uint64_t host = t->entry[index] + va;
-    return leads_into(host, t->windows->writable, t->windows->size) ||
-           (!write && leads_into(host, t->windows->read_only, t->windows->size));
+    uint64_t host = leads_to(t, index);
+    bool writable = in_window(host, w->at[WINDOW_WRITABLE][0], w->size) ||
+                    in_window(host, w->at[WINDOW_WRITABLE][1], w->size);
+    return writable || (!write && (in_window(host, w->at[WINDOW_READ_ONLY][0], w->size) ||
+                                   in_window(host, w->at[WINDOW_READ_ONLY][1], w->size)));
 }

@@ -14,7 +14,7 @@
  * - Table pages that were never filled can't be read: the load of the entry faults.
  *
  * A page that may be read but not written now (no dirty bit yet, code, write protection) has H in a
- * second, read-only mapping of guest memory. docs/binary-translation.md has the argument whole.
+ * read-only mapping of guest memory (windows.h). docs/binary-translation.md has the argument whole.
  */
 #ifndef DOPPEL_ENGINE_BINARY_TABLE_H
 #define DOPPEL_ENGINE_BINARY_TABLE_H
@@ -25,23 +25,10 @@
 
 #include "base/error.h"
 #include "engine/binary/layout.h"
-
-struct memory;
+#include "engine/binary/windows.h"
 
 #define TABLE_ENTRIES (UINT64_C(1) << 32)
 #define TABLE_BYTES   (TABLE_ENTRIES * 8)
-
-/* Guest memory as tables refer to it. */
-struct windows {
-    uintptr_t writable;  /* host address of RAM offset 0 */
-    uintptr_t read_only; /* the same, mapped read-only */
-    uintptr_t nowhere;   /* a page that is never mapped, in any slot of 2^44 */
-    uint64_t size;       /* bytes of RAM */
-};
-
-/* Maps RAM a second time and reserves what must stay unmapped. */
-bool windows_create(struct windows *w, const struct memory *memory, struct error *err);
-void windows_destroy(struct windows *w);
 
 /* One filled entry: its index and the number of its page in RAM (from offset 0). */
 struct filled {
@@ -55,13 +42,16 @@ struct table {
     uint64_t *open;  /* a bit for each page of the table: it can be read */
     struct filled *journal;
     uint32_t filled, room;
-    const struct windows *windows;
+    struct windows *windows;
 };
 
 /* area_fd is mapped below the table: the context at area_offset, the jump cache at jump_offset. */
-bool table_create(struct table *t, const struct windows *w, int area_fd, uint64_t area_offset,
+bool table_create(struct table *t, struct windows *w, int area_fd, uint64_t area_offset,
                   uint64_t jump_offset, struct error *err);
 void table_destroy(struct table *t);
+
+/* Whether the next table_fill() for va needs nothing of the host (memory, a system call). */
+bool table_is_ready(const struct table *t, uint64_t va);
 
 /* Enters the page of guest address va as RAM offset `offset`. False: no memory for it. */
 bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable);

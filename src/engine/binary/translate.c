@@ -15,7 +15,7 @@ static void emit_far_entry(struct translator *t)
 /* Supervisor code switches between two tables. */
 static bool set_ac(struct translator *t, bool ac)
 {
-    emit_store_imm64(&t->e, GS_AREA + CTX_AC, ac);
+    emit_store_imm64(&t->e, GS_AREA + CTX_AC, ac ? FLAG_AC : 0);
     emit_load(&t->e, S1, GS_AREA + (ac ? CTX_TABLE_K : CTX_TABLE_S));
     emit_wrgsbase(&t->e, S1);
     return true;
@@ -120,7 +120,8 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     };
     t.start = t.e.at;
     emit_far_entry(&t);
-    struct translation block = {.gpa = gpa, .key = key, .points = c->points};
+    struct translation block = {
+        .gpa = gpa, .key = key, .points = c->points, .first_link = c->links};
     block.near = (uint16_t)(t.e.at - t.start);
     struct point *point = &c->point[c->points];
     unsigned n = translate_insns(&t, point, region->offset + (page_gpa - region->gpa));
@@ -132,5 +133,9 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     block.bytes = (uint16_t)(t.at - t.first);
     point[n] = (struct point){(uint16_t)(t.e.at - t.start), block.bytes};
     control_side_exits(&t);
-    return t.e.full ? NO_BLOCK : code_commit(c, &t.e, &block);
+    block.links = (uint16_t)(c->links - block.first_link);
+    if (!t.e.full)
+        return code_commit(c, &t.e, &block);
+    c->links = block.first_link;
+    return NO_BLOCK;
 }

@@ -94,6 +94,8 @@ bool control_jcxz(struct translator *t);
 bool control_loop(struct translator *t);
 /* Leaves for C, which executes the instruction; the block goes on behind it. */
 void control_emulate(struct translator *t);
+/* The same from the middle of an instruction's code. */
+void control_emulate_aside(struct translator *t);
 /* Goes on at an offset from the page's start, unconditionally. */
 void control_go(struct translator *t, int32_t target);
 /* Writes what the side exits lead to. */

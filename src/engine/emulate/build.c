@@ -172,6 +172,16 @@ static void fetch_bytes(struct x86_cpu *c, uint64_t lin, uint8_t *to, unsigned n
         to[i] = (uint8_t)c->host.mmio_read(c->host.ctx, gpa + i, 1);
 }
 
+/* A block of one instruction that goes nowhere by itself. */
+static void make_single(const struct x86_cpu *c, enum x86_decode_status status,
+                        struct x86_insn *insn, struct block *b)
+{
+    *b = (struct block){.insns = 1};
+    lower(c, status, insn, 0, &b->ops[0]);
+    b->bytes = insn->len;
+    end_block(&b->ops[1], op_stop, insn->len);
+}
+
 struct block *emulate_scratch_block(struct engine_vcpu *v)
 {
     struct x86_cpu *c = &v->cpu;
@@ -193,9 +203,16 @@ struct block *emulate_scratch_block(struct engine_vcpu *v)
     }
     if (status == X86_DECODE_SHORT) /* it runs over the segment's limit, or is too long */
         x86_raise_gp0(c);
-    *b = (struct block){.insns = 1};
-    lower(c, status, &insn, 0, &b->ops[0]);
-    b->bytes = insn.len;
-    end_block(&b->ops[1], op_stop, insn.len);
+    make_single(c, status, &insn, b);
     return b;
+}
+
+bool emulate_single(struct engine_vcpu *v, const uint8_t *bytes, unsigned n, struct x86_insn *insn,
+                    struct block *b)
+{
+    enum x86_decode_status status = x86_decode(bytes, n, v->cpu.code, insn);
+    if (status == X86_DECODE_SHORT)
+        return false;
+    make_single(&v->cpu, status, insn, b);
+    return true;
 }

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include "base/bytes.h"
 #include "memory/memory.h"
 #include "x86/sem/block.h"
 
@@ -52,8 +53,8 @@ void cache_free(struct block_cache *cache)
 
 void cache_flush(struct block_cache *cache)
 {
-    memset(cache->hash, 0, sizeof cache->hash);
-    memset(cache->pages, 0, sizeof cache->pages);
+    bytes_fill(cache->hash, 0, sizeof cache->hash);
+    bytes_fill(cache->pages, 0, sizeof cache->pages);
     cache->used = 0;
     cache->flushes++;
 }
@@ -147,7 +148,7 @@ unsigned cache_drop(struct block_cache *cache, uint64_t gpa, uint64_t len)
     unsigned n = 0;
     if (!p || !covers(p, gpa, len))
         return 0;
-    memset(p->covered, 0, sizeof p->covered);
+    bytes_fill(p->covered, 0, sizeof p->covered);
     for (struct block **at = &p->blocks; *at;) {
         struct block *b = *at;
         if (b->gpa < gpa + len && gpa < b->gpa + b->bytes) {

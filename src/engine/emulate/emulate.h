@@ -64,6 +64,9 @@ static inline struct block *emulate_scratch(struct engine_vcpu *v)
 enum engine_exit emulate_run(struct engine_vcpu *v, uint64_t insns_limit);
 /* The same by a caller who is inside the gate already. */
 enum engine_exit emulate_run_inside(struct engine_vcpu *v, uint64_t insns_limit);
+/* The same for one instruction at RIP that emulate_single() made, in a mode where nothing has to be
+ * looked at before or after it. Requests are not attended to. */
+void emulate_run_single(struct engine_vcpu *v, struct block *b);
 void emulate_enter_gate(struct engine_vcpu *v);
 void emulate_leave_gate(struct engine_vcpu *v);
 
@@ -76,6 +79,12 @@ enum { JUMP_FAULT = 1, JUMP_RESTART = 2 };
 struct block *emulate_find_block(struct engine_vcpu *v);
 /* The instruction at the current RIP as a block of its own, not cached. */
 struct block *emulate_scratch_block(struct engine_vcpu *v);
+
+struct x86_insn;
+/* The instruction in bytes[0 .. n) as such a block; b has room for two operations. False: it goes
+ * on behind them. */
+bool emulate_single(struct engine_vcpu *v, const uint8_t *bytes, unsigned n, struct x86_insn *insn,
+                    struct block *b);
 
 /* What x86_cpu.jump_key is until the run loop has looked at the mode again: no entry of the jump
  * cache has it (keys are odd, and 0 where there is no entry), and none may be made. */

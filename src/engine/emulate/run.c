@@ -238,6 +238,19 @@ enum engine_exit emulate_run_inside(struct engine_vcpu *v, uint64_t insns_limit)
     return (enum engine_exit)exit;
 }
 
+void emulate_run_single(struct engine_vcpu *v, struct block *b)
+{
+    struct x86_cpu *c = &v->cpu;
+    c->insns_limit = c->insns + 1; /* a branch does not go straight on to the next block */
+    int why = setjmp(c->fault_jump);
+    if (why)
+        come_back(v, why);
+    else
+        run_ops(c, b);
+    c->link_from = NULL;
+    end_of_block(c);
+}
+
 enum engine_exit emulate_run(struct engine_vcpu *v, uint64_t insns_limit)
 {
     emulate_enter_gate(v);

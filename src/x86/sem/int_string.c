@@ -6,6 +6,7 @@
  * between two iterations, so faults and interrupts find an exact state; with more to do the
  * instruction lets pending requests in and begins again.
  */
+#include "base/bytes.h"
 #include "x86/sem/block.h"
 #include "x86/sem/hot.h"
 
@@ -119,14 +120,14 @@ static void copy_elements(uint8_t *to, const uint8_t *from, uint64_t n, const st
 {
     uint64_t bytes = n * s->size;
     if (to + bytes <= from || from + bytes <= to || to == from) {
-        memmove(to, from, bytes);
+        bytes_copy(to, from, bytes);
         return;
     }
     for (uint64_t i = 0; i < n; i++) {
         uint64_t at = (s->step > 0 ? i : n - 1 - i) * s->size;
         uint8_t element[8];
-        memcpy(element, from + at, s->size);
-        memcpy(to + at, element, s->size);
+        bytes_copy(element, from + at, s->size);
+        bytes_copy(to + at, element, s->size);
     }
 }
 
@@ -152,7 +153,7 @@ STRING_OP(movs)
 static void fill_elements(uint8_t *to, uint64_t v, uint64_t n, unsigned size)
 {
     switch (size) {
-    case 1: memset(to, (int)(v & 0xff), n); break;
+    case 1: bytes_fill(to, (uint8_t)v, n); break;
     case 2:
         for (uint64_t i = 0; i < n; i++)
             store_u16(to + i * 2, (uint16_t)v);
