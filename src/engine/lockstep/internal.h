@@ -26,7 +26,7 @@ struct tape {
 /* Pages that were written since they were last marked clean, where the engine tells. Those that are
  * written all the time stay here for a while: to mark them again costs more than to compare them.
  */
-enum { WATCH_MOST = 1024, WATCH_KEPT = 32 };
+enum { WATCH_MOST = 1024, WATCH_KEPT = 4 };
 
 struct watch {
     bool lost; /* there were more */
