@@ -112,8 +112,10 @@ static void print_figures(char *text)
 static bool run_once(const char *name, double *total)
 {
     char line[256], path[256], text[OUTPUT_MAX], expected[OUTPUT_MAX];
-    if (run_shell("rm -rf " WORK "/*") != 0)
-        return fail(name, "its folder could not be emptied", "");
+    if (run_shell("rm -rf " WORK "/*") != 0) {
+        read_text(OUTPUT, text);
+        return fail(name, "its folder could not be emptied", text);
+    }
     snprintf(line, sizeof line, ". " WORKLOADS "/%s; run", name);
     printf("begin %s\n", name);
     usleep(PAUSE_US);
@@ -124,7 +126,9 @@ static bool run_once(const char *name, double *total)
     *total += (double)took / 1e9;
     read_text(OUTPUT, text);
     if (status != 0)
-        return fail(name, "run() did not end well", text);
+        return fail(name,
+                    WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "run() did not end well",
+                    text);
     printf("done %s %lld %lld\n", name, took, used);
     usleep(PAUSE_US);
     print_figures(text);
