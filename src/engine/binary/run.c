@@ -363,15 +363,21 @@ static bool goes_on(const struct binary_vcpu *b, const struct single *s, uint64_
            !t->dropped && t->key == mode_key(c);
 }
 
-/* Executes the instruction at RIP in C. site: where translated code was left, in block n if that is
- * known. */
+/* Where translated code was left, and whether by a fault: an instruction that is always for C
+ * leaves with the address behind it, where the next one, with a site of its own, may fault. */
+static uintptr_t site_of(const void *at, bool fault)
+{
+    return (uintptr_t)at << 1 | fault;
+}
+
+/* Executes the instruction at RIP in C. site: see site_of(), in block n if that is known. */
 static enum engine_exit emulate_at(struct binary_vcpu *b, uintptr_t site, uint32_t n)
 {
     struct single *s = &b->single[(site >> 1 ^ site >> 12) % SINGLES];
     forget_place(b);
     if (s->site != site) {
         if (!n)
-            n = code_at(&b->vm->code, (void *)(site - 1));
+            n = code_at(&b->vm->code, (void *)((site >> 1) - 1));
         if (!n || !make_single(b, s, site, n))
             return emulate_one(b);
     }
@@ -529,7 +535,7 @@ static enum engine_exit after_fault(struct binary_vcpu *b)
             return ENGINE_LIMIT;
         }
     }
-    return emulate_at(b, (uintptr_t)resume | 1, b->resume_block);
+    return emulate_at(b, site_of(resume, true), b->resume_block);
 }
 
 /* ---- the loop ---- */
@@ -559,7 +565,7 @@ static enum engine_exit attend_leave(struct binary_vcpu *b)
         forget_jump(is_user(c) ? &b->user : &b->kernel, c->s.rip);
         return ENGINE_LIMIT;
     case LEAVE_EMULATE:
-        return x->resume ? emulate_at(b, (uintptr_t)x->resume, NO_BLOCK) : emulate_one(b);
+        return x->resume ? emulate_at(b, site_of(x->resume, false), NO_BLOCK) : emulate_one(b);
     case LEAVE_FAULT: return after_fault(b);
     default: return ENGINE_LIMIT;
     }
