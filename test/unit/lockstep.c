@@ -270,6 +270,19 @@ TEST(a_planted_bug_is_found_in_memory)
     CHECK_EQ(d.bytes[1][0], 1);
 }
 
+/* Long before all of memory is looked at: the page is known to have been written. */
+TEST(a_page_just_written_is_looked_at_soon)
+{
+    struct trial t;
+    TRIAL(&t, guest_mixes, &EMULATE);
+    t.l.checkpoint = UINT64_MAX;
+    t.l.plant = (struct lockstep_plant){.wanted = true, .at = 3333, .gpa = 0x123456};
+    trial_run(&t);
+    check_exact(&t, 3333);
+    CHECK(t.l.instructions < 3333 && t.l.pages > 0);
+    CHECK_EQ(t.l.difference.gpa, 0x123456);
+}
+
 TEST(an_instruction_done_wrong_is_named)
 {
     struct trial t;
@@ -387,7 +400,8 @@ TEST(several_processors_are_refused)
 
 TESTS(T(one_engine_twice_is_alike), T(a_crash_is_alike), T(a_reset_begins_anew),
       T(a_planted_bug_is_found_in_any_register), T(a_planted_bug_is_found_in_the_flags),
-      T(a_planted_bug_is_found_in_memory), T(an_instruction_done_wrong_is_named),
-      T(it_does_not_matter_which_of_the_two_is_wrong), T(what_does_not_come_again_is_told_as_seen),
-      T(a_device_written_wrong_is_found), T(a_lost_interrupt_is_found), T(every_field_is_looked_at),
-      T(what_lies_between_fields_is_not), T(several_processors_are_refused))
+      T(a_planted_bug_is_found_in_memory), T(a_page_just_written_is_looked_at_soon),
+      T(an_instruction_done_wrong_is_named), T(it_does_not_matter_which_of_the_two_is_wrong),
+      T(what_does_not_come_again_is_told_as_seen), T(a_device_written_wrong_is_found),
+      T(a_lost_interrupt_is_found), T(every_field_is_looked_at), T(what_lies_between_fields_is_not),
+      T(several_processors_are_refused))

@@ -177,12 +177,13 @@ static void tell_progress(struct engine_vcpu *v)
     }
 }
 
-static bool same_states(struct engine_vcpu *v)
+/* Registers, and memory as far as it is known to have been written. */
+static bool same(struct engine_vcpu *v)
 {
     struct x86_state a, b;
     side_state(&v->side[0], &a);
     side_state(&v->side[1], &b);
-    if (!states_equal(&v->shape, &a, &b))
+    if (!states_equal(&v->shape, &a, &b) || !watched_equal(v))
         return false;
     v->equal = a;
     v->equal_at = side_count(&v->side[0]);
@@ -199,8 +200,7 @@ static bool look(struct engine_vcpu *v, enum engine_exit why)
     exit[1] = side_replay(follower, at + shutdown);
     v->lockstep->looks++;
     bool alike = !v->tape.failed && tape_complete(follower, at + shutdown) &&
-                 side_count(follower) == at && shutdown == (exit[1] == ENGINE_SHUTDOWN) &&
-                 same_states(v) && watched_equal(v);
+                 side_count(follower) == at && shutdown == (exit[1] == ENGINE_SHUTDOWN) && same(v);
     bool full = at - v->base_at >= v->lockstep->checkpoint || v->tape.count >= TAPE_MOST;
     if (alike && full)
         alike = checkpoint(v);
