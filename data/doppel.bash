@@ -18,7 +18,7 @@ _doppel_container()
     case $command in
     run) options="$options --name --detach --rm --image --entrypoint --env --workdir --user
         --hostname --tty --volume --read-only --network --memory --cpus --pids --cap-add --cap-drop
-        --copy" ;;
+        --copy --log-limit --unpack-limit" ;;
     ps) options="$options --all --json --quiet" ;;
     logs) options="$options --follow --tail --timestamps" ;;
     exec) options="$options --env --tty --user --workdir" ;;

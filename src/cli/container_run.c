@@ -18,20 +18,36 @@ struct run {
  * ------------------------------------------------------------------------------------------- */
 
 /* 512M, 2G; a plain number is in MiB, as for a virtual machine's. */
-static bool set_memory(void *ctx, const char *value, struct error *err)
+static bool read_size(const char *option, const char *value, uint64_t least, uint64_t *size,
+                      struct error *err)
 {
     static const char units[] = "KMGT";
-    uint64_t *memory = &((struct run *)ctx)->options.memory;
     char *end;
     unsigned long long n = strtoull(value, &end, 10);
     const char *unit = *end ? strchr(units, *end & ~0x20) : &units[1];
     unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
     bool ok = *value >= '0' && *value <= '9' && unit && (!*end || !end[1]) &&
-              n <= (UINT64_C(1) << 62) >> shift;
+              n <= (UINT64_C(1) << 62) >> shift && (uint64_t)n << shift >= least;
     if (ok)
-        *memory = (uint64_t)n << shift;
-    return (ok && *memory >= 4 << 20) ||
-           error_usage(err, "--memory %.40s: not a size of 4M or more; write 512M or 2G", value);
+        *size = (uint64_t)n << shift;
+    return ok || error_usage(err, "--%s %.40s: not a size of %lluM or more; write 512M or 2G",
+                             option, value, (unsigned long long)(least >> 20));
+}
+
+static bool set_memory(void *ctx, const char *value, struct error *err)
+{
+    return read_size("memory", value, 4 << 20, &((struct run *)ctx)->options.memory, err);
+}
+
+static bool set_log_limit(void *ctx, const char *value, struct error *err)
+{
+    return read_size("log-limit", value, 1 << 20, &((struct run *)ctx)->options.log_limit, err);
+}
+
+static bool set_unpack_limit(void *ctx, const char *value, struct error *err)
+{
+    return read_size("unpack-limit", value, 1 << 20, &((struct run *)ctx)->options.unpack_limit,
+                     err);
 }
 
 /* 1.5: one and a half processors' time, in each 100 ms. */
@@ -70,15 +86,26 @@ static bool set_tty(void *ctx, const char *value, struct error *err)
 
 #define AT(field) offsetof(struct run, options.field), NULL
 static const struct container_option options[] = {
-    {"cap-add", 0, OPTION_LIST, AT(cap_add)},     {"cap-drop", 0, OPTION_LIST, AT(cap_drop)},
-    {"copy", 0, OPTION_FLAG, AT(copy)},           {"cpus", 0, OPTION_CUSTOM, 0, set_cpus},
-    {"detach", 'd', OPTION_FLAG, AT(detach)},     {"entrypoint", 0, OPTION_STRING, AT(entrypoint)},
-    {"env", 'e', OPTION_LIST, AT(env)},           {"hostname", 0, OPTION_STRING, AT(hostname)},
-    {"image", 0, OPTION_STRING, AT(reference)},   {"memory", 'm', OPTION_CUSTOM, 0, set_memory},
-    {"name", 0, OPTION_STRING, AT(name)},         {"network", 0, OPTION_CUSTOM, 0, set_network},
-    {"pids", 0, OPTION_CUSTOM, 0, set_pids},      {"read-only", 0, OPTION_FLAG, AT(read_only)},
-    {"rm", 0, OPTION_FLAG, AT(remove)},           {"tty", 't', OPTION_CUSTOM, 0, set_tty},
-    {"user", 'u', OPTION_STRING, AT(user)},       {"volume", 'v', OPTION_LIST, AT(volumes)},
+    {"cap-add", 0, OPTION_LIST, AT(cap_add)},
+    {"cap-drop", 0, OPTION_LIST, AT(cap_drop)},
+    {"copy", 0, OPTION_FLAG, AT(copy)},
+    {"cpus", 0, OPTION_CUSTOM, 0, set_cpus},
+    {"detach", 'd', OPTION_FLAG, AT(detach)},
+    {"entrypoint", 0, OPTION_STRING, AT(entrypoint)},
+    {"env", 'e', OPTION_LIST, AT(env)},
+    {"hostname", 0, OPTION_STRING, AT(hostname)},
+    {"image", 0, OPTION_STRING, AT(reference)},
+    {"memory", 'm', OPTION_CUSTOM, 0, set_memory},
+    {"log-limit", 0, OPTION_CUSTOM, 0, set_log_limit},
+    {"name", 0, OPTION_STRING, AT(name)},
+    {"network", 0, OPTION_CUSTOM, 0, set_network},
+    {"pids", 0, OPTION_CUSTOM, 0, set_pids},
+    {"read-only", 0, OPTION_FLAG, AT(read_only)},
+    {"rm", 0, OPTION_FLAG, AT(remove)},
+    {"tty", 't', OPTION_CUSTOM, 0, set_tty},
+    {"unpack-limit", 0, OPTION_CUSTOM, 0, set_unpack_limit},
+    {"user", 'u', OPTION_STRING, AT(user)},
+    {"volume", 'v', OPTION_LIST, AT(volumes)},
     {"workdir", 'w', OPTION_STRING, AT(workdir)},
 };
 
@@ -102,7 +129,9 @@ static int start(struct run *r, struct error *err)
 
 static int run(int argc, char **argv, struct error *err)
 {
-    struct run r = {.options.network = "host"};
+    struct run r = {.options = {.network = "host",
+                                .log_limit = UINT64_C(64) << 20,
+                                .unpack_limit = UINT64_C(32) << 30}};
     int status = EXIT_STATUS_OK;
     int at = container_options(&container_run, options, ARRAY_LEN(options), &r, argc, argv, err);
     if (at >= 0 && r.common.help) {
@@ -152,6 +181,8 @@ const struct command container_run = {
         "  --pids N                 at most so many processes and threads\n"
         "  --cap-add CAP, --cap-drop CAP   capabilities; `--cap-drop all` takes all; repeatable\n"
         "  --copy                   unpack an image for this container alone, without overlayfs\n"
+        "  --log-limit SIZE         its output is kept up to that much (64M), the newest\n"
+        "  --unpack-limit SIZE      an image may unpack to that much (32G)\n"
         "  --root DIR, --runtime PROGRAM   see `doppel help container`\n"
         "\n"
         "The exit status is the command's; 128 and the signal's number when a signal ended it.\n"

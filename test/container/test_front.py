@@ -219,6 +219,47 @@ def test_limits(t):
         assert "67108864" in words and "50000" in words and "9" in words, done
 
 
+def test_a_log_is_bounded(t):
+    """The newest lines are there, whole and in order, and someone who follows misses none."""
+    with front(t) as f:
+        path = image(t)
+        script = ("i=0; while [ $i -lt 40000 ]; do echo line $i of many that fill a log; "
+                  "i=$((i + 1)); done")
+        done = f("run", "--name", "one", "--log-limit", "1M", path, "--", "/bin/sh", "-c", script)
+        assert done.returncode == 0 and done.stdout.count(b"\n") == 40000, done.stderr
+        folder = f.state / "containers/one"
+        sizes = [(folder / name).stat().st_size for name in ("log", "log.1")]
+        assert sum(sizes) < 1200000 and sizes[1] >= 500000, sizes
+        lines = f.output("logs", "one").splitlines()
+        first = int(lines[0].split()[1])
+        assert 0 < first < 35000
+        assert lines == [f"line {i} of many that fill a log" for i in range(first, 40000)]
+        tail = f.output("logs", "--tail", "9000", "one").splitlines()
+        assert tail == lines[-9000:]
+
+
+def test_a_bounded_log_is_followed(t):
+    with front(t) as f:
+        script = ("i=0; while [ $i -lt 20000 ]; do echo line $i of many that fill a log; "
+                  "i=$((i + 1)); done; read x")
+        terminal = t.popen(*map(str, f.arguments("run", "--name", "one", "--log-limit", "1M",
+                                                 image(t), "--", "/bin/sh", "-c", script)),
+                           stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        log = f.state / "containers/one/log"
+        while not log.exists() or not log.stat().st_size:
+            assert terminal.poll() is None
+            time.sleep(0.01)
+        follower = t.popen(*map(str, f.arguments("logs", "--follow", "one")),
+                           stdout=subprocess.PIPE)
+        seen = []
+        for line in follower.stdout:
+            seen.append(int(line.split()[1]))
+            if seen[-1] == 19999:
+                terminal.communicate(b"\n")
+        assert follower.wait(PATIENCE) == 0 and terminal.wait(PATIENCE) == 0
+        assert seen[-1] == 19999 and seen == sorted(set(seen)), "lines were doubled or mixed up"
+
+
 def test_status_of_a_signal(t):
     with front(t) as f:
         f.output("run", "-d", "--name", "one", image(t), "--", "/bin/sleep", "1000")

@@ -4,6 +4,7 @@ import json
 import os
 import tarfile
 
+from harness.case import expect_refusal
 from harness.images import (FOLDER, HARD_LINK, LINK, Front, Image, busybox_layer, docker_archive,
                             entry, layer, sha256)
 
@@ -283,3 +284,24 @@ def test_working_folder_that_is_a_link_out(t):
                  WorkingDir="/out/made").write()
     Front(t)("run", "--rm", path, "--", "/bin/pwd")
     assert not list((t.tmp / "outside").iterdir())
+
+
+def test_an_image_that_unpacks_to_more_than_is_allowed(t):
+    """Zeros pack well: as one file, as many empty ones, and as an archive that is packed itself."""
+    zeros = layer(entry("zeros", bytes(4 << 20)))
+    many = layer(*[entry(f"empty-{i}") for i in range(8000)])
+    f = Front(t)
+    run = ("--", "/bin/sh", "-c", "echo ran")
+    for number, (content, options) in enumerate(((zeros, ()), (many, ()), (zeros, ("--copy",)))):
+        path = Image(t.tmp / f"image-{number}", busybox_layer(t), content).write()
+        expect_refusal(f("run", "--rm", "--unpack-limit", "3M", *options, path, *run), 1,
+                       "unpacks to more", "--unpack-limit")
+        assert not [p for p in (f.state / "layers").glob("*") if not p.name.isalnum()]
+        assert not list((f.state / "containers").iterdir())
+        out = f.output("run", "--rm", "--unpack-limit", "64M", *options, path, *run)
+        assert out == "ran\n", out
+    whole = Image(t.tmp / "whole", busybox_layer(t), zeros, pack=bytes)
+    whole.write()
+    packed = whole.archive(t.tmp / "packed.tar.gz", "w:gz")
+    expect_refusal(f("run", "--rm", "--unpack-limit", "3M", packed, *run), 1, "unpacks to more",
+                   "--unpack-limit")

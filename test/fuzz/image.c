@@ -237,7 +237,7 @@ static void unpack_archive(int place)
     if (mkdirat(place, "root", 0755) != 0)
         die("root");
     int root = openat(place, "root", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct layer_how how = {(enum layer_form)below(3), true, true};
+    struct layer_how how = {(enum layer_form)below(3), true, true, NULL};
     struct digest stored, plain;
     struct tar *t = NULL;
     bool ok = stream_open(&s, "archive", fd, 0, size, below(2), &err) && (t = tar_open(&s, &err)) &&

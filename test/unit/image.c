@@ -212,9 +212,9 @@ TEST(logged_lines_come_apart_as_they_were_put_together)
 {
     char text[512] = "";
     struct log_line l;
-    int fd = memfd_create("log", MFD_CLOEXEC);
-    CHECK(log_append(fd, "stdout", "one\ntw", 6) && log_append(fd, "stderr", "o\n", 2));
-    CHECK(pread(fd, text, sizeof text - 1, 0) > 0);
+    struct log_file f = {.fd = memfd_create("log", MFD_CLOEXEC), .limit = 1 << 20};
+    CHECK(log_append(&f, "stdout", "one\ntw", 6) && log_append(&f, "stderr", "o\n", 2));
+    CHECK(pread(f.fd, text, sizeof text - 1, 0) > 0);
     char *second = strchr(text, '\n') + 1, *third = strchr(second, '\n') + 1;
     CHECK(log_parse(text, (size_t)(second - text) - 1, &l) && !l.partial && !l.is_error);
     CHECK(l.text_size == 3 && memcmp(l.text, "one", 3) == 0 && l.time[l.time_size - 1] == 'Z');
@@ -224,7 +224,7 @@ TEST(logged_lines_come_apart_as_they_were_put_together)
         "", "x", "time stdout", "time stdout X text", "time other F text", "time stdout F"};
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
         CHECK(!log_parse(wrong[i], strlen(wrong[i]), &l));
-    close(fd);
+    log_close(&f);
 }
 
 /* ---- trees ---- */

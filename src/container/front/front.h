@@ -44,6 +44,7 @@ struct front_options {
     uint64_t memory;    /* bytes; 0: no limit */
     uint64_t cpu_quota; /* microseconds per 100 ms; 0: no limit */
     uint64_t pids;      /* 0: no limit */
+    uint64_t log_limit, unpack_limit; /* bytes */
     bool read_only, remove, detach, copy;
     enum front_tty tty;
 };

@@ -1,6 +1,8 @@
 #include "container/front/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -27,7 +29,35 @@ static bool write_pieces(int fd, struct iovec *v, int count)
     return true;
 }
 
-bool log_append(int fd, const char *stream, const char *data, size_t size)
+bool log_open(struct log_file *l, int folder, uint64_t limit)
+{
+    *l = (struct log_file){.folder = folder, .limit = limit};
+    l->fd = openat(folder, LOG_NAME, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    return l->fd >= 0;
+}
+
+void log_close(struct log_file *l)
+{
+    if (l->fd >= 0)
+        close(l->fd);
+    l->fd = -1;
+}
+
+/* Whoever follows the log sees that it is moved, and reads the rest of it first. */
+static bool turn(struct log_file *l)
+{
+    if (l->size < l->limit / 2)
+        return true;
+    struct log_file next;
+    if (renameat(l->folder, LOG_NAME, l->folder, LOG_OLDER_NAME) != 0 ||
+        !log_open(&next, l->folder, l->limit))
+        return false;
+    log_close(l);
+    *l = next;
+    return true;
+}
+
+bool log_append(struct log_file *l, const char *stream, const char *data, size_t size)
 {
     struct timespec now;
     struct tm utc;
@@ -42,8 +72,9 @@ bool log_append(int fd, const char *stream, const char *data, size_t size)
         char head[80];
         int head_size = snprintf(head, sizeof head, "%s %s %c ", time, stream, end ? 'F' : 'P');
         struct iovec v[] = {{head, (size_t)head_size}, {(void *)data, length}, {(void *)"\n", 1}};
-        if (!write_pieces(fd, v, 3))
+        if (!turn(l) || !write_pieces(l->fd, v, 3))
             return false;
+        l->size += (size_t)head_size + length + 1;
         length += end != NULL;
         data += length;
         size -= length;

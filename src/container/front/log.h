@@ -11,8 +11,21 @@
 
 #include "container/front/front.h"
 
+/* A log that is being written: `log`, and `log.1` with what was before, when it has grown to half
+ * of what is allowed. What is older is dropped. */
+struct log_file {
+    int folder; /* the container's; not the log's to close */
+    int fd;
+    uint64_t limit, size;
+};
+
+#define LOG_NAME       "log"
+#define LOG_OLDER_NAME "log.1"
+
+bool log_open(struct log_file *l, int folder, uint64_t limit);
+void log_close(struct log_file *l);
 /* Appends output that came just now. */
-bool log_append(int fd, const char *stream, const char *data, size_t size);
+bool log_append(struct log_file *l, const char *stream, const char *data, size_t size);
 
 /* One line of a log taken apart, in place. */
 struct log_line {

@@ -4,13 +4,14 @@
 #ifndef DOPPEL_CONTAINER_FRONT_MONITOR_H
 #define DOPPEL_CONTAINER_FRONT_MONITOR_H
 
+#include "container/front/log.h"
 #include "container/front/record.h"
 
 struct monitor {
     const struct front *front;
     struct front_record *record;
     int folder; /* the container's */
-    int log;    /* its log, opened for appending */
+    struct log_file *log;
     bool foreground;
     bool network; /* one of its own that leads out */
 };

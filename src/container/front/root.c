@@ -131,8 +131,9 @@ static bool prepare_image(struct root *r, const struct front *f, const struct fr
                           struct error *err)
 {
     r->is_image = true;
-    r->how = (struct layer_how){LAYER_OVERLAY, f->rootless, f->rootless};
-    r->image = oci_image_open(o->image, o->reference, f->fd, err);
+    r->room.bytes = o->unpack_limit;
+    r->how = (struct layer_how){LAYER_OVERLAY, f->rootless, f->rootless, &r->room};
+    r->image = oci_image_open(o->image, o->reference, f->fd, &r->room, err);
     if (!r->image || !image_config_copy(&r->config, &r->image->config, err))
         return false;
     if (o->copy || r->image->layer_count == 0 || !overlay_works(f, &r->how))
@@ -196,8 +197,8 @@ static bool unpack_flat(struct root *r, int folder, struct error *err)
     if (files < 0)
         return error_errno(err, "rootfs: a container's folder can't be opened");
     bool ok = fchmod(files, 0755) == 0;
-    struct layer_how remove = {LAYER_FLAT_REMOVE, false, r->how.rootless};
-    struct layer_how add = {LAYER_FLAT_ADD, false, r->how.rootless};
+    struct layer_how remove = {LAYER_FLAT_REMOVE, false, r->how.rootless, NULL};
+    struct layer_how add = {LAYER_FLAT_ADD, false, r->how.rootless, &r->room};
     for (unsigned i = 0; ok && i < r->image->layer_count; i++)
         ok = (i == 0 || oci_image_unpack(r->image, i, files, &remove, err)) &&
              oci_image_unpack(r->image, i, files, &add, err);

@@ -13,6 +13,7 @@ struct root {
     bool is_image;
     bool mounted;
     struct layer_how how;
+    struct room room;           /* for what is unpacked */
     struct store store;         /* locked while layers that no record names are relied on */
     struct oci_image *image;    /* until it is mounted */
     struct image_config config; /* empty for a folder */

@@ -25,7 +25,8 @@ struct run {
     struct front_record record;
     struct root root;
     struct strings args;
-    int folder, log;
+    int folder;
+    struct log_file log;
     int tell; /* detached: where the one who waits learns that it runs; -1 */
 };
 
@@ -71,10 +72,8 @@ static bool make_folder(struct run *r, struct error *err)
         return false;
     }
     r->folder = openat(r->f->containers, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    r->log = r->folder < 0
-                 ? -1
-                 : openat(r->folder, "log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    return r->log >= 0 || error_errno(err, "%s: its folder", name);
+    return (r->folder >= 0 && log_open(&r->log, r->folder, r->o->log_limit)) ||
+           error_errno(err, "%s: its folder", name);
 }
 
 /* ------------------------------------------------------------------------------------------- *
@@ -221,8 +220,8 @@ static void say_started(void *ctx)
 /* The process that stays: foreground, ours; detached, a child. */
 static bool be_monitor(struct run *r, struct error *err)
 {
-    struct monitor m = {r->f,   &r->record,    r->folder,
-                        r->log, !r->o->detach, strcmp(r->o->network, "user") == 0};
+    struct monitor m = {r->f,    &r->record,    r->folder,
+                        &r->log, !r->o->detach, strcmp(r->o->network, "user") == 0};
     r->record.monitor = record_process(getpid());
     if (!root_mount(&r->root, r->f, r->record.name, r->folder, err) || !write_bundle(r, err) ||
         !record_save(r->folder, &r->record, err))
@@ -248,8 +247,7 @@ static void free_run(struct run *r)
     strings_free(&r->args);
     if (r->folder >= 0)
         close(r->folder);
-    if (r->log >= 0)
-        close(r->log);
+    log_close(&r->log);
 }
 
 /* In the child: no terminal, nothing of the caller's held open. */
@@ -316,7 +314,7 @@ static bool run_detached(struct run *r, struct error *err)
 bool front_run(const struct front *f, const struct front_options *o, char name[FRONT_NAME_MAX + 1],
                int *status, struct error *err)
 {
-    struct run r = {.f = f, .o = o, .folder = -1, .log = -1, .tell = -1, .root = ROOT_NONE};
+    struct run r = {.f = f, .o = o, .folder = -1, .log.fd = -1, .tell = -1, .root = ROOT_NONE};
     bool ok = root_prepare(&r.root, f, o, err) && make_folder(&r, err) && fill_record(&r, err);
     if (ok && o->detach) {
         ok = run_detached(&r, err);

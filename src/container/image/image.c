@@ -199,13 +199,13 @@ static bool open_docker(struct oci_image *i, const char *reference, struct error
  * ------------------------------------------------------------------------------------------- */
 
 struct oci_image *oci_image_open(const char *path, const char *reference, int scratch,
-                                 struct error *err)
+                                 struct room *room, struct error *err)
 {
     struct oci_image *i = calloc(1, sizeof *i);
     bool ok = i && (i->path = strdup(path));
     if (!ok)
         error_set(err, "%.200s: no memory left to open it", path);
-    ok = ok && (i->source = source_open(path, scratch, err));
+    ok = ok && (i->source = source_open(path, scratch, room, err));
     if (ok && source_has(i->source, "index.json"))
         ok = open_layout(i, reference, err);
     else if (ok && source_has(i->source, "manifest.json"))

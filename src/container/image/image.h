@@ -41,7 +41,7 @@ struct oci_image {
 /* Opens the image at path; where there are several, the one of that reference (a name, a tag, or
  * the digest of its manifest), which may be NULL. scratch: a folder for what has to be unpacked. */
 struct oci_image *oci_image_open(const char *path, const char *reference, int scratch,
-                                 struct error *err);
+                                 struct room *room, struct error *err);
 void oci_image_close(struct oci_image *i);
 
 /* Unpacks a layer into the folder and checks its digests: when it fails, what is in the folder is

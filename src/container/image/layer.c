@@ -269,7 +269,7 @@ static bool write_parts(struct unpacking *u, int fd, const struct tar_entry *e, 
         while (left) {
             size_t want = left < sizeof u->buffer ? (size_t)left : sizeof u->buffer;
             ssize_t n = tar_read(u->tar, u->buffer, want, err);
-            if (n < 0)
+            if (n < 0 || !room_take(u->how->room, (uint64_t)n, err))
                 return false;
             if (!write_at(fd, u->buffer, (size_t)n, at))
                 return error_errno(err, "%.200s: it can't be written", e->name);
@@ -478,6 +478,13 @@ static bool finish_folders(struct unpacking *u, struct error *err)
     return true;
 }
 
+/* An empty file takes something, too. */
+static bool make_room(const struct unpacking *u, struct error *err)
+{
+    enum { INODE = 512 };
+    return u->how->form == LAYER_FLAT_REMOVE || room_take(u->how->room, INODE, err);
+}
+
 bool layer_unpack(struct tar *t, int root, const struct layer_how *how, struct error *err)
 {
     struct unpacking *u = malloc(sizeof *u);
@@ -486,7 +493,7 @@ bool layer_unpack(struct tar *t, int root, const struct layer_how *how, struct e
     *u = (struct unpacking){.tar = t, .root = root, .how = how, .folder = -1};
     const struct tar_entry *e = NULL;
     bool ok;
-    while ((ok = tar_next(t, &e, err)) && e && (ok = take_entry(u, e, err)))
+    while ((ok = tar_next(t, &e, err)) && e && (ok = make_room(u, err) && take_entry(u, e, err)))
         continue;
     ok = ok && finish_folders(u, err);
     forget_folder(u);

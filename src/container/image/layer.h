@@ -4,6 +4,7 @@
 #ifndef DOPPEL_CONTAINER_IMAGE_LAYER_H
 #define DOPPEL_CONTAINER_IMAGE_LAYER_H
 
+#include "container/image/source.h"
 #include "container/image/tar.h"
 
 /* What becomes of whiteouts, the marks for what a layer takes away from those below (image
@@ -17,8 +18,9 @@ enum layer_form {
 
 struct layer_how {
     enum layer_form form;
-    bool user_xattrs; /* overlayfs's marks as user.overlay.*, which need no capability */
-    bool rootless;    /* owners and devices that can't be had are left out */
+    bool user_xattrs;  /* overlayfs's marks as user.overlay.*, which need no capability */
+    bool rootless;     /* owners and devices that can't be had are left out */
+    struct room *room; /* NULL: no end of it */
 };
 
 /* Unpacks an archive into the folder, whose content nobody else uses. Nothing outside of it is

@@ -133,27 +133,43 @@ static bool list_members(struct source *s, struct stream *stream, struct error *
     return ok;
 }
 
+bool room_take(struct room *room, uint64_t bytes, struct error *err)
+{
+    if (!room || bytes <= room->bytes) {
+        if (room)
+            room->bytes -= bytes;
+        return true;
+    }
+    return error_set(
+        err, "image: it unpacks to more than is allowed; raise --unpack-limit if it is to be "
+             "trusted");
+}
+
 /* Puts what comes out of the stream into a file of its own: only then can parts of it be found. */
-static bool unpack(struct source *s, struct stream *from, int scratch, struct error *err)
+static bool unpack(struct source *s, struct stream *from, int scratch, struct room *room,
+                   struct error *err)
 {
     char data[16 << 10];
     ssize_t n;
     int fd = openat(scratch, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
         return error_errno(err, "%.200s: no file to unpack it into", s->path);
-    while ((n = stream_read(from, data, sizeof data, err)) > 0)
-        for (ssize_t done = 0, m; done < n; done += m)
-            if ((m = write(fd, data + done, (size_t)(n - done))) < 0) {
-                error_errno(err, "%.200s: it can't be unpacked", s->path);
-                close(fd);
-                return false;
-            }
+    while ((n = stream_read(from, data, sizeof data, err)) > 0) {
+        bool ok = room_take(room, (uint64_t)n, err);
+        for (ssize_t done = 0, m; ok && done < n; done += m)
+            if ((m = write(fd, data + done, (size_t)(n - done))) < 0)
+                ok = error_errno(err, "%.200s: it can't be unpacked", s->path);
+        if (!ok) {
+            close(fd);
+            return false;
+        }
+    }
     close(s->file);
     s->file = fd;
     return n == 0;
 }
 
-static bool open_archive(struct source *s, int scratch, struct error *err)
+static bool open_archive(struct source *s, int scratch, struct room *room, struct error *err)
 {
     struct stat st;
     struct stream *stream = malloc(sizeof *stream);
@@ -162,7 +178,7 @@ static bool open_archive(struct source *s, int scratch, struct error *err)
     bool ok = fstat(s->file, &st) == 0 || error_errno(err, "%.200s", s->path);
     ok = ok && stream_open(stream, s->path, s->file, 0, (uint64_t)st.st_size, false, err);
     if (ok && stream->kind != STREAM_PLAIN) {
-        ok = unpack(s, stream, scratch, err);
+        ok = unpack(s, stream, scratch, room, err);
         stream_close(stream);
         ok = ok && (fstat(s->file, &st) == 0 || error_errno(err, "%.200s", s->path)) &&
              stream_open(stream, s->path, s->file, 0, (uint64_t)st.st_size, false, err);
@@ -177,7 +193,7 @@ static bool open_archive(struct source *s, int scratch, struct error *err)
  * Both kinds
  * ------------------------------------------------------------------------------------------- */
 
-struct source *source_open(const char *path, int scratch, struct error *err)
+struct source *source_open(const char *path, int scratch, struct room *room, struct error *err)
 {
     struct source *s = calloc(1, sizeof *s);
     char *copy = strdup(path);
@@ -198,7 +214,7 @@ struct source *source_open(const char *path, int scratch, struct error *err)
     else if (!S_ISREG(st.st_mode))
         ok = error_set(err, "%.200s: neither a folder nor a file; name an image", path);
     else
-        s->file = fd, fd = -1, ok = open_archive(s, scratch, err);
+        s->file = fd, fd = -1, ok = open_archive(s, scratch, room, err);
     if (fd >= 0)
         close(fd);
     if (ok)

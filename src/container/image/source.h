@@ -18,9 +18,17 @@ struct source_file {
     uint64_t offset, size;
 };
 
+/* How many bytes may still be unpacked: a small image can hold any number of them. */
+struct room {
+    uint64_t bytes;
+};
+
+/* Takes so many; room may be NULL: there is no end of it. */
+bool room_take(struct room *room, uint64_t bytes, struct error *err);
+
 /* path: a folder, or a tar archive, which may be compressed: it is unpacked into a file without a
  * name in the folder `scratch` then. */
-struct source *source_open(const char *path, int scratch, struct error *err);
+struct source *source_open(const char *path, int scratch, struct room *room, struct error *err);
 void source_close(struct source *s);
 
 /* The file of that name; symbolic and hard links in an archive are followed inside of it. */
