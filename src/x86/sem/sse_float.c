@@ -192,7 +192,7 @@ static void dpps_vector(struct x86_cpu *c, union x86_vec *r, const union x86_vec
                         const union x86_vec *b, unsigned imm, unsigned bytes)
 {
     struct sf_env env = sf_env_mxcsr(c->s.mxcsr);
-    uint32_t product[8] = {0}, pair[4], sum[2];
+    uint32_t product[8] = {0}, pair[4] = {0}, sum[2] = {0};
     for (unsigned i = 0; i < bytes / 4; i++)
         if (imm >> (4 + i % 4) & 1)
             product[i] = sf32_mul(&env, a->u32[i], b->u32[i]);
