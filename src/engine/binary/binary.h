@@ -103,7 +103,8 @@ struct jumps {
 
 /* An instruction that is executed in C, as `emulate` wants it. */
 struct single {
-    uintptr_t site; /* the host code that it is left from, shifted (bit 0: by a fault), or 0 */
+    uintptr_t
+        site; /* the host code that it is left from, shifted (doubled; bit 0: by a fault), or 0 */
     void *resume;   /* the host code behind it */
     uint32_t block; /* that both are in */
     uint16_t next;  /* offset of the next instruction in the guest page */

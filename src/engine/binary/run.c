@@ -373,7 +373,7 @@ static uintptr_t site_of(const void *at, bool fault)
 /* Executes the instruction at RIP in C. site: see site_of(), in block n if that is known. */
 static enum engine_exit emulate_at(struct binary_vcpu *b, uintptr_t site, uint32_t n)
 {
-    struct single *s = &b->single[(site >> 1 ^ site >> 12) % SINGLES];
+    struct single *s = &b->single[(site >> 1 ^ site >> 13) % SINGLES];
     forget_place(b);
     if (s->site != site) {
         if (!n)
