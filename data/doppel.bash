@@ -43,19 +43,22 @@ _doppel_container()
 _doppel()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
+    local own=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "run container engines help --version --help" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "run verify container engines help \
+            --version --help" -- "$cur")
         return
     fi
     case $command in
-    help) mapfile -t COMPREPLY < <(compgen -W "run container engines help" -- "$cur") ;;
+    help) mapfile -t COMPREPLY < <(compgen -W "run verify container engines help" -- "$cur") ;;
     container) _doppel_container ;;
     engines) mapfile -t COMPREPLY < <(compgen -W "--json --help" -- "$cur") ;;
-    run)
+    run | verify)
+        [ "$command" = verify ] && own="--against --step --checkpoint --plant"
         case $prev in
         --kernel | --initrd | --module) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
-        --engine)
+        --engine | --against)
             mapfile -t COMPREPLY < <(compgen -W "auto emulate translate binary hardware" -- "$cur")
             ;;
         --boot)
@@ -65,11 +68,11 @@ _doppel()
         --clock) mapfile -t COMPREPLY < <(compgen -W "host virtual" -- "$cur") ;;
         --memory) mapfile -t COMPREPLY < <(compgen -W "64M 256M 512M 1G 2G 4G" -- "$cur") ;;
         --cpus) mapfile -t COMPREPLY < <(compgen -W "1 2 4 8 16" -- "$cur") ;;
-        --append | --cpu | --name) ;;
+        --append | --cpu | --name | --step | --checkpoint | --plant) ;;
         *)
             mapfile -t COMPREPLY < <(compgen -W "--kernel --initrd --append --module --boot
                 --engine --cpu --cpus --memory --clock --name --console --no-reboot --debug-exit
-                --stats --json --help" -- "$cur")
+                --stats --json --help $own" -- "$cur")
             ;;
         esac
         ;;

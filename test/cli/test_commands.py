@@ -51,7 +51,8 @@ def test_output_that_cannot_be_written(t):
 def test_every_option_is_documented(t):
     """In the help, the man page, the completion and docs/cli.md alike."""
     root = pathlib.Path(__file__).resolve().parents[2]
-    options = set(re.findall(r"--[a-z-]+", t.run("help", "run").stdout.decode()))
+    options = set(re.findall(r"--[a-z-]+", t.run("help", "run").stdout.decode() +
+                             t.run("help", "verify").stdout.decode()))
     man = (root / "data/doppel.1").read_text().replace("\\-", "-")
     for text in (man, (root / "data/doppel.bash").read_text(), (root / "docs/cli.md").read_text()):
         assert options <= set(re.findall(r"--[a-z-]+", text)), options
