@@ -57,7 +57,6 @@ struct engine {
     const char *summary; /* one line for `doppel engines` */
 
     bool uncounted; /* instructions can't be counted: no limit holds, there is no virtual clock */
-    bool host_tsc;  /* the guest reads the host's time-stamp counter, at its rate */
 
     /* Whether it works on this host; why gets a sentence either way. */
     bool (*usable)(char *why, size_t size);

@@ -19,7 +19,8 @@ void config_init(struct config *c)
 
 void config_free(struct config *c)
 {
-    char *strings[] = {c->kernel, c->initrd, c->append, c->cpu, c->name, c->engine};
+    char *strings[] = {c->kernel, c->initrd, c->append,      c->cpu,
+                       c->name,   c->engine, c->switch_among};
     for (size_t i = 0; i < ARRAY_LEN(strings); i++)
         free(strings[i]);
     for (unsigned i = 0; i < c->module_count; i++)
@@ -57,6 +58,27 @@ bool config_size(const char *text, uint64_t *bytes)
         return false;
     *bytes = (uint64_t)n << shift;
     return true;
+}
+
+bool config_time(const char *text, uint64_t *ns, const char **end)
+{
+    static const struct {
+        const char *name;
+        uint64_t ns;
+    } units[] = {{"ms", 1000000}, {"s", 1000000000}};
+    char *unit;
+    if (!isdigit((unsigned char)text[0]))
+        return false;
+    unsigned long long n = strtoull(text, &unit, 10);
+    size_t length = strcspn(unit, ",");
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        if (strlen(units[i].name) == length && strncmp(unit, units[i].name, length) == 0) {
+            *ns = n * units[i].ns;
+            *end = unit + length;
+            return n > 0 && n <= 1000000;
+        }
+    }
+    return false;
 }
 
 static bool set_kernel(struct config *c, const char *value, struct error *err)
@@ -100,6 +122,15 @@ static bool set_engine(struct config *c, const char *value, struct error *err)
         return false;
     }
     return replace(&c->engine, value, err);
+}
+
+/* TIME[,ENGINE]... */
+static bool set_switch_every(struct config *c, const char *value, struct error *err)
+{
+    const char *end;
+    if (!config_time(value, &c->switch_every_ns, &end))
+        return error_usage(err, "--switch-every %s: not a time; write it like 100ms or 2s", value);
+    return !*end || replace(&c->switch_among, end + 1, err);
 }
 
 static bool set_boot(struct config *c, const char *value, struct error *err)
@@ -216,6 +247,7 @@ static const struct config_option options[] = {
     {"net", "user|tap|none", refuse_net},
     {"no-reboot", NULL, set_no_reboot},
     {"share", "DIR,tag=NAME", refuse_share},
+    {"switch-every", "TIME[,ENGINE]...", set_switch_every},
 };
 
 const struct config_option *config_option_find(const char *name)

@@ -13,7 +13,9 @@ enum { CONFIG_MODULES = 64 };
 /* Strings are owned. */
 struct config {
     char *kernel, *initrd, *append, *cpu, *name;
-    char *engine; /* as given; looked up when the machine is made */
+    char *engine;             /* as given; looked up when the machine is made */
+    char *switch_among;       /* engines' names with commas between; NULL: all that work here */
+    uint64_t switch_every_ns; /* 0: the engine stays */
     char *module_text[CONFIG_MODULES];
     struct boot_module module[CONFIG_MODULES]; /* into module_text */
     unsigned module_count;
@@ -45,5 +47,7 @@ bool config_check(const struct config *c, struct error *err);
 
 /* "512M", "2G", or a plain number of MiB, in bytes. */
 bool config_size(const char *text, uint64_t *bytes);
+/* "100ms" or "2s" at the front of text, in ns; *end is what is behind it. */
+bool config_time(const char *text, uint64_t *ns, const char **end);
 
 #endif

@@ -74,3 +74,33 @@ const struct engine *engine_pick(const char *name, struct error *err)
     }
     return e->engine;
 }
+
+static int all_others(const struct engine *first, const struct engine **others, unsigned max)
+{
+    char why[256];
+    unsigned n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(entries) && n < max; i++)
+        if (entries[i].engine != first && engine_entry_usable(&entries[i], why, sizeof why))
+            others[n++] = entries[i].engine;
+    return (int)n;
+}
+
+int engine_others(const struct engine *first, const char *names, const struct engine **others,
+                  unsigned max, struct error *err)
+{
+    if (!names)
+        return all_others(first, others, max);
+    unsigned n = 0;
+    while (*names && n < max) {
+        char name[32];
+        size_t length = strcspn(names, ",");
+        snprintf(name, sizeof name, "%.*s", (int)length, names);
+        const struct engine *e = engine_pick(name, err);
+        if (!e)
+            return -1;
+        if (e != first)
+            others[n++] = e;
+        names += length + (names[length] == ',');
+    }
+    return (int)n;
+}

@@ -34,7 +34,7 @@ bool guest_create_on(struct guest *g, const struct config *config, const struct 
     /* A run under the virtual clock is the same each time: no seed from the host then. */
     g->has_seed = !config->virtual_clock &&
                   getrandom(g->seed, sizeof g->seed, GRND_NONBLOCK) == sizeof g->seed;
-    const struct machine_config machine = {
+    struct machine_config machine = {
         .name = config->name,
         .memory = config->memory,
         .cpus = config->cpus,
@@ -47,6 +47,13 @@ bool guest_create_on(struct guest *g, const struct config *config, const struct 
         .load = load,
         .load_ctx = g,
     };
+    if (config->switch_every_ns) {
+        int n = engine_others(engine, config->switch_among, machine.other, MACHINE_ENGINES, err);
+        if (n < 0)
+            return false;
+        machine.other_count = (unsigned)n;
+        machine.switch_every_ns = config->switch_every_ns;
+    }
     return machine_create(&g->machine, &machine, err);
 }
 

@@ -133,6 +133,8 @@ static uint64_t tsc_read(void *ctx)
 /* Moves the TSC by `by`, and TSC_ADJUST with it (SDM 3, 17.17.3). */
 static void tsc_move(struct vcpu *v, int64_t by)
 {
+    if (v->machine->model->tsc == X86_TSC_FIXED)
+        return;
     atomic_fetch_add(&v->tsc_offset, by);
     v->tsc_adjust = (int64_t)((uint64_t)v->tsc_adjust + (uint64_t)by);
     lapic_tsc_changed(v->lapic);

@@ -54,6 +54,7 @@ struct vcpu {
     _Atomic int64_t tsc_offset;
     int64_t tsc_adjust;
     uint64_t lock_waits, pio, mmio; /* for --stats */
+    struct engine_stats past;       /* of engines that it has left */
 };
 
 /* What ended the run or shall happen next; the first of each wins. */
@@ -96,13 +97,20 @@ struct serial {
 
 /* Of the time-stamp counters (ticks.c). */
 struct ticks {
-    bool host;              /* they are the host's */
     _Atomic uint64_t base;  /* by how much the host's is ahead while they run */
     _Atomic uint64_t stand; /* what they show while they stand */
 };
 
+/* Going from engine to engine (switch.c); the loop's thread's. */
+struct switching {
+    const struct engine *first;
+    unsigned turn; /* 0: the first's, else that of other[turn - 1] */
+    uint64_t due;  /* host time */
+    uint64_t changes;
+};
+
 struct machine {
-    struct machine_config config;
+    struct machine_config config; /* its engine is the one that runs now */
     char name[64];
     struct x86_model model_here; /* the model, less what the engine can't give */
     const struct x86_model *model;
@@ -114,6 +122,7 @@ struct machine {
     pthread_mutex_t lock;
     struct clock clock;
     struct ticks ticks;
+    struct switching switching;
     struct pc pc;
     bool reset_wanted;
     bool loaded, ran;       /* machine_load(), machine_run() were called */
@@ -140,8 +149,19 @@ void machine_unlock(struct machine *m);
 /* The run is over, for this reason; under the machine's lock. The first reason stands. */
 void machine_over(struct machine *m, enum machine_reason reason, uint32_t value);
 void machine_failed(struct machine *m, const struct error *err);
+void machine_add_stats(struct engine_stats *sum, const struct engine_stats *one);
 /* The guest (or a triple fault) asks for a reset; under the machine's lock. */
 void machine_ask_reset(struct machine *m);
+
+/* ---- switch.c ---- */
+
+/* What all of the machine's engines ask of it, before anything is made. */
+bool switch_init(struct machine *m, struct error *err);
+bool switch_make_engine(struct machine *m, struct error *err);
+void switch_begin(struct machine *m);
+/* When (in host time) to call switch_serve(), on the loop's thread; LOOP_NEVER: don't. */
+uint64_t switch_due(const struct machine *m);
+void switch_serve(struct machine *m);
 
 /* ---- ticks.c ---- */
 
@@ -159,6 +179,9 @@ void machine_set_clock(struct machine *m, uint64_t now);
 
 bool vcpu_create(struct vcpu *v, struct machine *m, unsigned index, struct error *err);
 void vcpu_destroy(struct vcpu *v);
+/* Its part of the machine's engine. */
+bool vcpu_make_engine(struct vcpu *v, struct error *err);
+void vcpu_unmake_engine(struct vcpu *v);
 /* Asks its thread to look at `events` bits; any thread. */
 void vcpu_ask(struct vcpu *v, uint32_t events);
 void vcpu_wake(struct vcpu *v);

@@ -128,22 +128,9 @@ static bool take_config(struct machine *m, const struct machine_config *config, 
     if (!m->model)
         return error_usage(err, "processor model %s: there is none of that name",
                            config->cpu_model);
-    if (config->virtual_clock && config->engine->uncounted)
-        return error_usage(err,
-                           "--clock virtual: engine %s does not count instructions; use another "
-                           "--engine",
-                           config->engine->name);
-    m->ticks.host = config->engine->host_tsc;
     m->model_here = *m->model;
     m->model = &m->model_here;
-    return !config->engine->limit || config->engine->limit(&m->model_here, err);
-}
-
-static bool make_engine(struct machine *m, struct error *err)
-{
-    const struct engine *e = m->config.engine;
-    return e->vm_compose ? e->vm_compose(&m->vm, e, &m->memory, m->model, m->config.cpus, err)
-                         : e->vm_create(&m->vm, &m->memory, m->model, m->config.cpus, err);
+    return switch_init(m, err);
 }
 
 static bool make(struct machine *m, const struct machine_config *config, struct error *err)
@@ -163,7 +150,7 @@ static bool make(struct machine *m, const struct machine_config *config, struct 
         .transmit = serial_transmit,
         .receive_ready = serial_ready,
     };
-    if (!pc_init(&m->pc, &m->clock, &host, config->debug_exit, err) || !make_engine(m, err))
+    if (!pc_init(&m->pc, &m->clock, &host, config->debug_exit, err) || !switch_make_engine(m, err))
         return false;
     for (unsigned i = 0; i < config->cpus; i++, m->cpus++)
         if (!vcpu_create(&m->vcpu[i], m, i, err))
@@ -220,7 +207,8 @@ static bool reset_vcpus(struct machine *m, struct error *err)
         atomic_fetch_and(&v->events, (uint32_t)VCPU_STOP);
         atomic_store(&v->tsc_offset, 0);
         v->tsc_adjust = 0;
-        atomic_store(&v->tsc_offset, -(int64_t)vcpu_tsc(v));
+        if (m->model->tsc != X86_TSC_FIXED)
+            atomic_store(&v->tsc_offset, -(int64_t)vcpu_tsc(v));
         vcpu_set_state(v, &s);
     }
     return true;
@@ -300,7 +288,15 @@ static uint64_t next_deadline(struct machine *m)
     return stands ? CLOCK_NEVER : clock_next(&m->clock);
 }
 
-/* Serves timers, resets and descriptors until the run is over. */
+/* The same in host time, or earlier where there is something else to do. */
+static uint64_t loop_deadline(const struct machine *m, uint64_t next, uint64_t now)
+{
+    uint64_t due = switch_due(m);
+    uint64_t at = next == CLOCK_NEVER ? LOOP_NEVER : loop_now() + (next > now ? next - now : 0);
+    return at < due ? at : due;
+}
+
+/* Serves timers, resets, changes of the engine and descriptors until the run is over. */
 static void serve(struct machine *m)
 {
     for (;;) {
@@ -318,9 +314,10 @@ static void serve(struct machine *m)
         machine_unlock(m);
         if (reset_wanted)
             serve_reset(m);
+        else if (switch_due(m) <= loop_now())
+            switch_serve(m);
         else
-            loop_round(m->loop, next == CLOCK_NEVER ? LOOP_NEVER
-                                                    : loop_now() + (next > now ? next - now : 0));
+            loop_round(m->loop, loop_deadline(m, next, now));
     }
     machine_unlock(m);
 }
@@ -330,6 +327,7 @@ static bool begin(struct machine *m, struct error *err)
     machine_lock(m);
     bool first = !m->ran;
     m->ran = true;
+    switch_begin(m);
     bool ready = first && (m->loaded || reset(m, err));
     machine_start_clock(m);
     machine_unlock(m);
@@ -440,7 +438,7 @@ static void add_cause(struct engine_cause *sum, const struct engine_cause *one)
     }
 }
 
-static void add_stats(struct engine_stats *sum, const struct engine_stats *one)
+void machine_add_stats(struct engine_stats *sum, const struct engine_stats *one)
 {
     /* Counters only, up to the causes. */
     enum { COUNTERS = offsetof(struct engine_stats, cause) / sizeof(uint64_t) };
@@ -455,14 +453,18 @@ static void add_stats(struct engine_stats *sum, const struct engine_stats *one)
 void machine_stats(struct machine *m, struct machine_stats *out)
 {
     *out = (struct machine_stats){.cpus = m->cpus};
-    for (unsigned i = 0; i < m->cpus; i++) {
-        m->config.engine->stats(m->vcpu[i].engine, &out->vcpu[i]);
-        out->vcpu[i].pio = m->vcpu[i].pio;
-        out->vcpu[i].mmio = m->vcpu[i].mmio;
-        add_stats(&out->engine, &out->vcpu[i]);
-        out->lock_waits += m->vcpu[i].lock_waits;
-    }
     machine_lock(m);
+    for (unsigned i = 0; i < m->cpus; i++) {
+        struct vcpu *v = &m->vcpu[i];
+        if (v->engine)
+            m->config.engine->stats(v->engine, &out->vcpu[i]);
+        machine_add_stats(&out->vcpu[i], &v->past);
+        out->vcpu[i].pio = v->pio;
+        out->vcpu[i].mmio = v->mmio;
+        machine_add_stats(&out->engine, &out->vcpu[i]);
+        out->lock_waits += v->lock_waits;
+    }
+    out->switches = m->switching.changes;
     out->run_ns = m->run_ns;
     out->guest_ns = clock_now(&m->clock);
     out->resets = m->resets;

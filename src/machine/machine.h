@@ -22,7 +22,7 @@
 
 struct machine;
 
-enum { MACHINE_CPUS = 16 };
+enum { MACHINE_CPUS = 16, MACHINE_ENGINES = 4 };
 
 struct machine_config {
     const char *name;      /* for messages and the guest's DMI tables; NULL: "doppel" */
@@ -30,6 +30,10 @@ struct machine_config {
     unsigned cpus;         /* 1 to MACHINE_CPUS */
     const char *cpu_model; /* as --cpu takes it; NULL: the default model */
     const struct engine *engine;
+    /* Engines to go round, from `engine` on and over again, staying so long with each. */
+    const struct engine *other[MACHINE_ENGINES];
+    unsigned other_count;
+    uint64_t switch_every_ns;
     bool virtual_clock;      /* time is the count of executed instructions */
     bool no_reboot;          /* a reset ends the run */
     bool debug_exit;         /* port 0xf4 ends the run */
@@ -88,6 +92,7 @@ struct machine_stats {
     uint64_t guest_ns;   /* guest time */
     uint64_t lock_waits; /* how often a vCPU found the machine's lock taken */
     uint64_t resets;
+    uint64_t switches;                /* from one engine to another */
     uint64_t console_in, console_out; /* bytes */
 };
 /* Any thread; exact when the machine does not run. */

@@ -149,7 +149,8 @@ static bool load_vcpu(struct vcpu *v, struct archive *from, struct error *err)
     struct saved_vcpu s;
     if (!archive_load(from, &vcpu_archive, v->index, &s, err))
         return false;
-    atomic_store(&v->tsc_offset, s.tsc_offset);
+    if (v->machine->model->tsc != X86_TSC_FIXED)
+        atomic_store(&v->tsc_offset, s.tsc_offset);
     v->tsc_adjust = s.tsc_adjust;
     atomic_store(&v->startup_vector, s.startup_vector & 0xff);
     atomic_fetch_or(&v->events, s.events & (VCPU_INIT | VCPU_STARTUP));

@@ -38,11 +38,43 @@ void vcpu_sleep(struct vcpu *v)
 void vcpu_ask(struct vcpu *v, uint32_t events)
 {
     atomic_fetch_or(&v->events, events);
-    v->machine->config.engine->stop(v->engine);
+    pthread_mutex_lock(&v->own.lock); /* the engine may be about to be changed */
+    if (v->engine)
+        v->machine->config.engine->stop(v->engine);
+    pthread_mutex_unlock(&v->own.lock);
     vcpu_wake(v);
 }
 
 /* ---- making ---- */
+
+bool vcpu_make_engine(struct vcpu *v, struct error *err)
+{
+    struct machine *m = v->machine;
+    struct engine_vcpu *engine;
+    struct x86_host host = vcpu_host;
+    host.ctx = v;
+    host.random = m->config.virtual_clock ? vcpu_virtual_random : NULL;
+    bool made = m->config.engine->vcpu_create(&engine, m->vm, v->index, &host, err);
+    pthread_mutex_lock(&v->own.lock);
+    v->engine = made ? engine : NULL;
+    pthread_mutex_unlock(&v->own.lock);
+    return made;
+}
+
+void vcpu_unmake_engine(struct vcpu *v)
+{
+    const struct engine *e = v->machine->config.engine;
+    struct engine_vcpu *engine = v->engine;
+    struct engine_stats stats;
+    if (!engine)
+        return;
+    e->stats(engine, &stats);
+    machine_add_stats(&v->past, &stats);
+    pthread_mutex_lock(&v->own.lock);
+    v->engine = NULL;
+    pthread_mutex_unlock(&v->own.lock);
+    e->vcpu_destroy(engine);
+}
 
 bool vcpu_create(struct vcpu *v, struct machine *m, unsigned index, struct error *err)
 {
@@ -51,10 +83,7 @@ bool vcpu_create(struct vcpu *v, struct machine *m, unsigned index, struct error
     v->lapic = &m->pc.lapic[index];
     wakeup_init(&v->own);
     v->wakeup = m->config.virtual_clock ? &m->vcpu[0].own : &v->own;
-    struct x86_host host = vcpu_host;
-    host.ctx = v;
-    host.random = m->config.virtual_clock ? vcpu_virtual_random : NULL;
-    if (!m->config.engine->vcpu_create(&v->engine, m->vm, index, &host, err))
+    if (!vcpu_make_engine(v, err))
         return false;
     struct lapic_host lapic = vcpu_lapic_host;
     lapic.ctx = v;
@@ -64,9 +93,8 @@ bool vcpu_create(struct vcpu *v, struct machine *m, unsigned index, struct error
 
 void vcpu_destroy(struct vcpu *v)
 {
-    if (v->engine)
-        v->machine->config.engine->vcpu_destroy(v->engine);
     if (v->machine) {
+        vcpu_unmake_engine(v);
         pthread_cond_destroy(&v->own.changed);
         pthread_mutex_destroy(&v->own.lock);
     }

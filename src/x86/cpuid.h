@@ -25,6 +25,13 @@ enum x86_feature_word {
     X86_FEATURE_WORDS
 };
 
+/* Where the time-stamp counter comes from. */
+enum x86_tsc {
+    X86_TSC_OWN,   /* it counts guest time */
+    X86_TSC_HOST,  /* it is the host's, at its rate, moved by what the guest writes */
+    X86_TSC_FIXED, /* it is the host's as it is: writes to it are lost */
+};
+
 struct x86_model {
     const char *name;    /* as --cpu takes it */
     const char *summary; /* one line for a list */
@@ -32,6 +39,7 @@ struct x86_model {
     const char *brand;   /* up to 47 characters */
     uint8_t family, model, stepping;
     uint8_t physical_bits, linear_bits;
+    enum x86_tsc tsc;
     uint64_t tsc_hz;     /* the time-stamp counter's rate */
     uint64_t crystal_hz; /* CPUID 15h; the local APIC's timer counts at this rate (SDM 3, 10.5.4) */
     uint64_t arch_capabilities; /* the MSR */

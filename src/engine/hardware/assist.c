@@ -5,13 +5,10 @@
 
 /* The emulating vCPU keeps no decoded code over such a step: KVM's vCPUs write to memory without
  * telling it. It runs its last instruction before a limit as one that is not kept. */
-int hardware_assist(struct engine_vcpu *v)
+int hardware_step(struct engine_vcpu *v)
 {
     const struct engine *e = &engine_emulate;
     struct engine_vcpu *a = v->assist;
-    if (!hardware_fetch(v))
-        return ENGINE_FAILED;
-    v->assists++;
     v->cpu.s.activity = X86_ACTIVE;
     e->set_state(a, &v->cpu.s);
     v->assisting = true;
@@ -20,4 +17,10 @@ int hardware_assist(struct engine_vcpu *v)
     e->get_state(a, &v->cpu.s);
     v->loaded = v->incomplete = false;
     return exit == ENGINE_SHUTDOWN || exit == ENGINE_FAILED ? (int)exit : GO_ON;
+}
+
+int hardware_assist(struct engine_vcpu *v)
+{
+    v->assists++;
+    return hardware_fetch(v) ? hardware_step(v) : ENGINE_FAILED;
 }

@@ -58,10 +58,6 @@ static void limit_features(struct x86_model *m, const struct table *t)
     for (unsigned i = 0; i < X86_FEATURE_WORDS; i++)
         m->features[i] &=
             words[i].own | supported(t, words[i].leaf, words[i].subleaf, words[i].reg);
-    if (!(m->features[X86_WORD_1_ECX] & FEATURE_XSAVE)) {
-        m->features[X86_WORD_D_1_EAX] = 0;
-        m->xcr0 = XCR0_X87;
-    }
 }
 
 /* The components of XSAVE that KVM can hold; a component that is lost takes its features along. */
@@ -75,6 +71,34 @@ static void limit_components(struct x86_model *m, const struct table *t)
         m->features[X86_WORD_1_ECX] &= ~(uint32_t)(FMA | AVX | F16C);
         m->features[X86_WORD_7_EBX] &= ~(uint32_t)AVX2;
     }
+}
+
+/* Where the guest sees the host's processor anyway, what KVM says of CPUID is about nothing, and
+ * what KVM lets be turned on counts. */
+static void limit_by_cr4(struct x86_model *m, uint64_t cr4)
+{
+    static const struct {
+        uint64_t bit;
+        enum x86_feature_word word;
+        unsigned shift;
+    } features[] = {
+        {CR4_UMIP, X86_WORD_7_ECX, 2},   {CR4_FSGSBASE, X86_WORD_7_EBX, 0},
+        {CR4_PCIDE, X86_WORD_1_ECX, 17}, {CR4_OSXSAVE, X86_WORD_1_ECX, 26},
+        {CR4_SMEP, X86_WORD_7_EBX, 7},   {CR4_SMAP, X86_WORD_7_EBX, 20},
+        {CR4_PKE, X86_WORD_7_ECX, 3},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(features); i++)
+        if (!(cr4 & features[i].bit))
+            m->features[features[i].word] &= ~(1u << features[i].shift);
+}
+
+/* Without XSAVE there is none of what hangs on it. */
+static void limit_to_xsave(struct x86_model *m)
+{
+    if (m->features[X86_WORD_1_ECX] & FEATURE_XSAVE)
+        return;
+    m->features[X86_WORD_D_1_EAX] = 0;
+    m->xcr0 = XCR0_X87;
 }
 
 /* What the processor promises to be free of: no more than the host's is. */
@@ -91,6 +115,7 @@ static void limit_promises(struct x86_model *m, const struct kvm *k)
 /* The guest's counter is the host's, which only some processors can scale. */
 static bool limit_tsc(struct x86_model *m, const struct kvm_facts *facts)
 {
+    m->tsc = facts->obeys_tsc_offset ? X86_TSC_HOST : X86_TSC_FIXED;
     m->tsc_hz = (uint64_t)facts->tsc_khz * 1000;
     return facts->tsc_khz != 0;
 }
@@ -103,11 +128,13 @@ static bool limit(struct x86_model *m, const struct kvm *k, struct table *t, str
         return error_errno(err, "engine hardware: KVM_GET_SUPPORTED_CPUID");
     if (!kvm_find_out(k, &facts))
         return error_set(err, "engine hardware: KVM does not run even a guest of a few bytes");
-    /* Where the guest sees the host's processor anyway, what KVM says of CPUID is about nothing. */
     if (facts.obeys_cpuid) {
         limit_features(m, t);
         limit_promises(m, k);
+    } else {
+        limit_by_cr4(m, facts.cr4);
     }
+    limit_to_xsave(m);
     limit_components(m, t);
     return limit_tsc(m, &facts) ||
            error_set(err, "engine hardware: KVM does not tell the rate of the host's TSC");
@@ -175,13 +202,17 @@ bool hardware_set_cpuid(struct engine_vcpu *v, struct error *err)
     struct table *t = calloc(1, sizeof *t);
     if (!t)
         return error_errno(err, "engine hardware: CPUID");
-    /* As 64-bit code sees it: what depends on the mode KVM sees to by itself. */
+    /* As 64-bit code sees it that has a local APIC: what depends on the mode KVM sees to by itself.
+     * The machine is not to be asked now, whatever it is doing. */
     uint8_t code = v->cpu.code;
+    struct x86_host host = v->cpu.host;
     v->cpu.code = X86_CODE64;
+    v->cpu.host = (struct x86_host){0};
     add_range(v, t, 0);
     add_range(v, t, 0x40000000);
     add_range(v, t, 0x80000000);
     v->cpu.code = code;
+    v->cpu.host = host;
     bool ok = ioctl(v->fd, KVM_SET_CPUID2, &t->head) == 0;
     if (!ok)
         error_errno(err, "engine hardware: KVM_SET_CPUID2");

@@ -92,6 +92,8 @@ static bool make_vm(struct engine_vm *vm, struct error *err)
     while (vm->fd < 0 && errno == EINTR);
     if (vm->fd < 0)
         return error_errno(err, "engine hardware: KVM_CREATE_VM");
+    if (!kvm_find_out(&vm->kvm, &vm->facts))
+        return error_set(err, "engine hardware: KVM does not run even a guest of a few bytes");
     return set_up(vm, err) &&
            engine_emulate.vm_create(&vm->assist, vm->memory, vm->model, vm->vcpus, err);
 }
@@ -288,7 +290,6 @@ const struct engine engine_hardware = {
     .name = "hardware",
     .summary = "the processor's own virtualization, through KVM",
     .uncounted = true,
-    .host_tsc = true,
     .usable = usable,
     .advisable = kvm_measure,
     .limit = hardware_limit,

@@ -28,6 +28,15 @@ struct kvm {
     bool sregs2;
 };
 
+/* What guests of a few bytes find out about a KVM (measure.c). */
+struct kvm_facts {
+    unsigned tsc_khz;      /* of the counter that guests read; 0: KVM does not tell */
+    bool obeys_cpuid;      /* guests see what KVM_SET_CPUID2 says, and not the host's CPUID */
+    bool obeys_tsc_offset; /* guests read the counter with the offset that KVM was given */
+    bool raises_syscall;   /* SYSCALL goes to CPL 0 */
+    uint64_t cr4;          /* bits that CR4 can have although no CPUID says so */
+};
+
 /* Bits of engine_vcpu.request; any thread sets them. */
 enum {
     REQUEST_INTR = 1u << 0, /* the machine offers an interrupt (a level) */
@@ -58,6 +67,8 @@ struct engine_vcpu {
     atomic_bool kicked; /* someone has sent it, or is about to */
     pthread_t thread;   /* while inside */
 
+    uint64_t breakpoint[2]; /* of KVM's, on the guest's code (route.c) */
+
     bool tsc_known;
     int64_t tsc_offset; /* what KVM adds to the host's counter */
 
@@ -66,6 +77,7 @@ struct engine_vcpu {
 
 struct engine_vm {
     struct kvm kvm;
+    struct kvm_facts facts;
     int fd;
     struct memory *memory;
     const struct x86_model *model;
@@ -82,11 +94,7 @@ struct engine_vm {
 bool kvm_open(struct kvm *k, struct error *err);
 void kvm_close(struct kvm *k);
 
-/* measure.c: what a guest of a few bytes finds out. */
-struct kvm_facts {
-    unsigned tsc_khz; /* of the counter that guests read; 0: KVM does not tell */
-    bool obeys_cpuid; /* guests are told what KVM_SET_CPUID2 says, and not the host's CPUID */
-};
+/* measure.c */
 bool kvm_find_out(const struct kvm *k, struct kvm_facts *facts);
 /* Whether guests would run on the processor itself, at its speed. */
 bool kvm_measure(char *why, size_t size);
@@ -100,6 +108,8 @@ bool hardware_set_cpuid(struct engine_vcpu *v, struct error *err);
 bool hardware_load(struct engine_vcpu *v);
 /* cpu.s := the state, which stays where it is. */
 bool hardware_fetch(struct engine_vcpu *v);
+/* The same for segments and control registers alone. */
+bool hardware_fetch_sregs(struct engine_vcpu *v);
 /* Notes why the vCPU can't go on; false. `what` failed with errno. */
 bool hardware_fail(struct engine_vcpu *v, const char *what);
 
@@ -124,7 +134,16 @@ void hardware_kick(struct engine_vcpu *v);
 /* Brings the vCPU to an instruction boundary after an access was served; it does not run. */
 bool hardware_complete(struct engine_vcpu *v);
 
-/* assist.c: `emulate` does one instruction. Returns an exit, or GO_ON. */
+/* assist.c: `emulate` does one instruction, of the guest's state or of what cpu.s holds of it.
+ * Return an exit, or GO_ON. */
 int hardware_assist(struct engine_vcpu *v);
+int hardware_step(struct engine_vcpu *v);
+
+/* route.c */
+/* Puts KVM's breakpoints where cpu.s asks for them. */
+bool hardware_set_breakpoints(struct engine_vcpu *v);
+int hardware_debug_exit(struct engine_vcpu *v);
+/* Mends a state that was taken from KVM. */
+void hardware_mend(struct engine_vcpu *v);
 
 #endif

@@ -1,25 +1,34 @@
 /*
  * What /dev/kvm is worth: some hosts have one that runs guest kernels in software, slower than an
  * engine of ours would, and not all of them show guests the CPUID that they are given. Guests of a
- * few bytes tell, in protected mode at CPL 0 without paging, in less than 5 ms.
+ * few bytes tell, in less than 5 ms.
  */
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include "engine/hardware/hardware.h"
+#include "x86/msr.h"
 
 /* mov %edx,%ecx; 1: dec %ecx; jnz 1b; out %al,$0x80; jmp 0: the time between two exits is the
  * loop's and one exit's. */
 static const uint8_t loop_code[] = {0x89, 0xd1, 0x49, 0x75, 0xfd, 0xe6, 0x80, 0xeb, 0xf7};
 
-/* cpuid; out %al,$0x80 */
-static const uint8_t cpuid_code[] = {0x0f, 0xa2, 0xe6, 0x80};
+/* syscall; its entry is at SYSCALL_ENTRY: out %al,$0x80 */
+static const uint8_t syscall_code[] = {0x0f, 0x05};
+static const uint8_t entry_code[] = {0xe6, 0x80};
+
+/* cpuid; out %al,$0x80; rdtsc; out %al,$0x80 */
+static const uint8_t facts_code[] = {0x0f, 0xa2, 0xe6, 0x80, 0x0f, 0x31, 0xe6, 0x80};
 
 enum {
     PAGE = 4096,
+    TABLES = PAGE, /* three page tables: the first 2 MiB are mapped one to one, for users too */
+    MEMORY = TABLES + 3 * PAGE,
+    SYSCALL_ENTRY = 0x100,
     ROUNDS = 32,        /* exits at the most */
     LOOPS = 2000,       /* times round the loop between two exits, of two instructions each */
     BUDGET_NS = 800000, /* for each of the two figures */
@@ -48,13 +57,14 @@ static void probe_close(struct probe *p)
     if (p->run != MAP_FAILED)
         munmap(p->run, p->run_size);
     if (p->memory != MAP_FAILED)
-        munmap(p->memory, PAGE);
+        munmap(p->memory, MEMORY);
     if (p->vcpu >= 0)
         close(p->vcpu);
     if (p->vm >= 0)
         close(p->vm);
 }
 
+/* At CPL 0, without paging. */
 static bool set_protected_mode(const struct probe *p)
 {
     struct kvm_sregs s;
@@ -75,12 +85,12 @@ static bool probe_open(struct probe *p, const struct kvm *k, const uint8_t *code
     uint64_t identity_map = 0xfeffc000;
     *p = (struct probe){
         .vm = -1, .vcpu = -1, .memory = MAP_FAILED, .run = MAP_FAILED, .run_size = k->run_size};
-    p->memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    p->memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     p->vm = ioctl(k->fd, KVM_CREATE_VM, 0);
     if (p->memory == MAP_FAILED || p->vm < 0)
         return false;
     memcpy(p->memory, code, n);
-    struct kvm_userspace_memory_region slot = {.memory_size = PAGE,
+    struct kvm_userspace_memory_region slot = {.memory_size = MEMORY,
                                                .userspace_addr = (uintptr_t)p->memory};
     if (ioctl(p->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0 ||
         ioctl(p->vm, KVM_SET_TSS_ADDR, 0xfeffd000ul) != 0 ||
@@ -147,30 +157,110 @@ bool kvm_measure(char *why, size_t size)
     return false;
 }
 
-/* A leaf 0 that no processor has. */
+static bool run_to_exit(const struct probe *p, struct kvm_regs *regs)
+{
+    return ioctl(p->vcpu, KVM_RUN, 0) == 0 && p->run->exit_reason == KVM_EXIT_IO &&
+           ioctl(p->vcpu, KVM_GET_REGS, regs) == 0;
+}
+
+/* Given a leaf 1 without features: more than KVM has to add by itself is not obeyed. */
 static bool sees_own_cpuid(const struct probe *p)
 {
-    enum { CANARY = 0x646f7070 };
+    enum { OSXSAVE = 1u << 27 };
     struct {
         struct kvm_cpuid2 head;
         struct kvm_cpuid_entry2 entry[2];
-    } table = {.head = {.nent = 2},
-               .entry = {{.function = 0, .eax = 1, .ebx = CANARY, .ecx = CANARY, .edx = CANARY},
-                         {.function = 1, .edx = 1}}};
-    struct kvm_regs regs = {.rflags = FLAG_1};
+    } table = {.head = {.nent = 2}, .entry = {{.function = 0, .eax = 1}, {.function = 1}}};
+    struct kvm_regs regs = {.rax = 1, .rflags = FLAG_1};
     return ioctl(p->vcpu, KVM_SET_CPUID2, &table.head) == 0 &&
-           ioctl(p->vcpu, KVM_SET_REGS, &regs) == 0 && ioctl(p->vcpu, KVM_RUN, 0) == 0 &&
-           p->run->exit_reason == KVM_EXIT_IO && ioctl(p->vcpu, KVM_GET_REGS, &regs) == 0 &&
-           regs.rbx == CANARY;
+           ioctl(p->vcpu, KVM_SET_REGS, &regs) == 0 && run_to_exit(p, &regs) &&
+           (regs.rcx & ~(uint64_t)OSXSAVE) == 0;
+}
+
+/* With an offset that makes the counter begin at 0 it can't show as much as the host's does. */
+static bool sees_own_tsc(const struct probe *p)
+{
+    uint64_t host = __rdtsc(), offset = -host;
+    struct kvm_device_attr attr = {
+        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset};
+    struct kvm_regs regs;
+    return ioctl(p->vcpu, KVM_SET_DEVICE_ATTR, &attr) == 0 && run_to_exit(p, &regs) &&
+           (regs.rdx << 32 | (regs.rax & UINT32_MAX)) < host;
+}
+
+/* 64-bit code at CPL 3, with no IDT: what goes wrong ends in a triple fault. */
+static bool set_user_mode(const struct probe *p)
+{
+    enum { USER_CS = 0x33, USER_SS = 0x2b };
+    struct kvm_sregs s;
+    if (ioctl(p->vcpu, KVM_GET_SREGS, &s) != 0)
+        return false;
+    for (unsigned i = 0; i < 3; i++)
+        store_u64(p->memory + TABLES + i * PAGE, i == 2 ? 0x87 : (TABLES + (i + 1) * PAGE) | 7u);
+    s.cs.selector = USER_CS;
+    s.ss.selector = USER_SS;
+    s.cs.dpl = s.ss.dpl = 3;
+    s.cs.l = 1;
+    s.cs.db = 0;
+    s.idt.limit = 0;
+    s.cr0 |= CR0_PE | CR0_PG | CR0_NE;
+    s.cr4 |= CR4_PAE;
+    s.cr3 = TABLES;
+    s.efer = EFER_SCE | EFER_LME | EFER_LMA;
+    return ioctl(p->vcpu, KVM_SET_SREGS, &s) == 0;
+}
+
+static bool syscall_raises(const struct probe *p)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry[2];
+    } msrs = {.head = {.nmsrs = 2},
+              .entry = {{.index = MSR_STAR, .data = UINT64_C(0x0023001000000000)},
+                        {.index = MSR_LSTAR, .data = SYSCALL_ENTRY}}};
+    struct kvm_regs regs = {.rflags = FLAG_1};
+    struct kvm_sregs s;
+    memcpy(p->memory + SYSCALL_ENTRY, entry_code, sizeof entry_code);
+    return set_user_mode(p) && ioctl(p->vcpu, KVM_SET_MSRS, &msrs.head) == 2 &&
+           ioctl(p->vcpu, KVM_SET_REGS, &regs) == 0 && run_to_exit(p, &regs) &&
+           ioctl(p->vcpu, KVM_GET_SREGS, &s) == 0 && (s.cs.selector & 3) == 0;
+}
+
+/* Which of these bits KVM lets CR4 have in long mode. */
+static uint64_t cr4_bits(const struct probe *p)
+{
+    const uint64_t bits[] = {CR4_UMIP, CR4_FSGSBASE, CR4_PCIDE, CR4_OSXSAVE,
+                             CR4_SMEP, CR4_SMAP,     CR4_PKE};
+    uint64_t accepted = 0;
+    struct kvm_sregs s;
+    if (ioctl(p->vcpu, KVM_GET_SREGS, &s) != 0)
+        return 0;
+    for (unsigned i = 0; i < ARRAY_LEN(bits); i++) {
+        struct kvm_sregs with = s;
+        with.cr4 |= bits[i];
+        accepted |= ioctl(p->vcpu, KVM_SET_SREGS, &with) == 0 ? bits[i] : 0;
+    }
+    return accepted;
+}
+
+static void look_at_long_mode(const struct kvm *k, struct kvm_facts *facts)
+{
+    struct probe p;
+    bool made = probe_open(&p, k, syscall_code, sizeof syscall_code);
+    facts->raises_syscall = made && syscall_raises(&p);
+    facts->cr4 = made ? cr4_bits(&p) : 0;
+    probe_close(&p);
 }
 
 bool kvm_find_out(const struct kvm *k, struct kvm_facts *facts)
 {
     struct probe p;
-    bool made = probe_open(&p, k, cpuid_code, sizeof cpuid_code);
+    bool made = probe_open(&p, k, facts_code, sizeof facts_code);
     int khz = made ? ioctl(p.vcpu, KVM_GET_TSC_KHZ, 0) : -1;
-    *facts = (struct kvm_facts){.tsc_khz = khz > 0 ? (unsigned)khz : 0,
-                                .obeys_cpuid = made && sees_own_cpuid(&p)};
+    *facts = (struct kvm_facts){.tsc_khz = khz > 0 ? (unsigned)khz : 0};
+    facts->obeys_cpuid = made && sees_own_cpuid(&p);
+    facts->obeys_tsc_offset = made && sees_own_tsc(&p);
     probe_close(&p);
+    look_at_long_mode(k, facts);
     return made;
 }

@@ -246,6 +246,7 @@ static int (*const exits[])(struct engine_vcpu *v) = {
     [KVM_EXIT_X86_WRMSR] = exit_msr,
     [KVM_EXIT_HLT] = exit_halt,
     [KVM_EXIT_SHUTDOWN] = exit_shutdown,
+    [KVM_EXIT_DEBUG] = hardware_debug_exit,
     [KVM_EXIT_INTERNAL_ERROR] = exit_internal_error,
     [KVM_EXIT_FAIL_ENTRY] = exit_fail_entry,
     [KVM_EXIT_IRQ_WINDOW_OPEN] = exit_nothing,
@@ -287,6 +288,12 @@ static bool enter_guest(struct engine_vcpu *v)
     return result == 0;
 }
 
+/* The guest may have moved what the breakpoints are on, and it may stand half-way. */
+static bool follow(struct engine_vcpu *v)
+{
+    return hardware_fetch_sregs(v) && hardware_set_breakpoints(v);
+}
+
 static int go(struct engine_vcpu *v)
 {
     const struct x86_host *h = &v->cpu.host;
@@ -305,6 +312,8 @@ static int go(struct engine_vcpu *v)
             return ENGINE_FAILED;
         if (v->run->cr8 != cr8 && h->cr8_write)
             h->cr8_write(h->ctx, v->run->cr8);
+        if (!v->vm->facts.raises_syscall && !follow(v))
+            return ENGINE_FAILED;
         exit = left ? dispatch(v) : GO_ON;
         if (exit != GO_ON)
             return exit;

@@ -151,7 +151,7 @@ static bool get_sregs(struct engine_vcpu *v, struct kvm_sregs2 *k)
     return true;
 }
 
-static bool fetch_sregs(struct engine_vcpu *v)
+bool hardware_fetch_sregs(struct engine_vcpu *v)
 {
     struct x86_state *s = &v->cpu.s;
     struct kvm_sregs2 k = {0};
@@ -287,14 +287,19 @@ bool hardware_load(struct engine_vcpu *v)
     /* EFER, which goes with the control registers, decides what other registers may hold, and
      * events come last: setting registers drops them. */
     bool ok = load_sregs(v) && load_regs(v) && load_xcr0(v) && hardware_load_fpu(v) &&
-              hardware_load_msrs(v) && load_debug(v) && load_events(v);
+              hardware_load_msrs(v) && load_debug(v) && load_events(v) &&
+              hardware_set_breakpoints(v);
     v->loaded = v->fresh = ok;
     return ok;
 }
 
 bool hardware_fetch(struct engine_vcpu *v)
 {
-    return !v->loaded ||
-           (fetch_sregs(v) && fetch_regs(v) && fetch_xcr0(v) && hardware_fetch_fpu(v) &&
-            hardware_fetch_msrs(v) && fetch_debug(v) && fetch_events(v));
+    if (!v->loaded)
+        return true;
+    bool ok = hardware_fetch_sregs(v) && fetch_regs(v) && fetch_xcr0(v) && hardware_fetch_fpu(v) &&
+              hardware_fetch_msrs(v) && fetch_debug(v) && fetch_events(v);
+    if (ok)
+        hardware_mend(v);
+    return ok;
 }

@@ -46,7 +46,7 @@ static int64_t agree(struct engine_vm *vm, int64_t offset, uint64_t tolerance)
 
 bool hardware_set_tsc(struct engine_vcpu *v, bool moved)
 {
-    if (!v->cpu.host.tsc_read)
+    if (!v->cpu.host.tsc_read || v->vm->model->tsc == X86_TSC_FIXED)
         return true;
     uint64_t hz = v->vm->model->tsc_hz;
     uint64_t tolerance = moved ? hz / 1000000 : hz / 20000;
