@@ -8,8 +8,8 @@
 #include "container/container.h"
 #include "container/state.h"
 
-/* As --rootless says, or else whether we are someone else than the host's root: a rootless container
- * does without the cgroups and device rules that its maker has no right to. */
+/* As --rootless says, or else whether we are someone else than the host's root: a rootless
+ * container does without the cgroups and device rules that its maker has no right to. */
 bool container_is_rootless(const struct container_options *o);
 
 /* Writes the number as --pid-file has it: whole or not at all. */

@@ -58,6 +58,7 @@ __attribute__((used)) static void entry_seal(long *stack)
     long count = stack[0];
     char *const *args = (char *const *)(stack + 1);
     char *const *env = args + count + 1;
+    fs.f_flags = 0;
     if (!enters(count, args) || call(SYS_geteuid, 0, NULL, 0, NULL, 0) != 0 ||
         call(SYS_statfs, (long)(uintptr_t)path, &fs, 0, NULL, 0) < 0 || (fs.f_flags & ST_RDONLY))
         return;

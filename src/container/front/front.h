@@ -41,9 +41,9 @@ struct front_options {
     char **command;        /* NULL-terminated; empty: the image's own */
     const char *name, *hostname, *workdir, *user, *network, *entrypoint;
     struct strings env, volumes, cap_add, cap_drop;
-    uint64_t memory;    /* bytes; 0: no limit */
-    uint64_t cpu_quota; /* microseconds per 100 ms; 0: no limit */
-    uint64_t pids;      /* 0: no limit */
+    uint64_t memory;                  /* bytes; 0: no limit */
+    uint64_t cpu_quota;               /* microseconds per 100 ms; 0: no limit */
+    uint64_t pids;                    /* 0: no limit */
     uint64_t log_limit, unpack_limit; /* bytes */
     bool read_only, remove, detach, copy;
     enum front_tty tty;
