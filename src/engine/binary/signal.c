@@ -150,9 +150,11 @@ static bool set_stack(struct binary_vcpu *b)
 
 bool binary_signals_enter(struct binary_vcpu *b)
 {
-    if (current == b)
+    /* A thread runs several in turn, and `current` may be one that is gone, at this address too. */
+    bool has_stack = b->stack.ss_sp != NULL;
+    if (current == b && has_stack)
         return true;
-    if (!current && !set_stack(b))
+    if (has_stack ? sigaltstack(&b->stack, NULL) != 0 : !set_stack(b))
         return false;
     current = b;
     return true;
