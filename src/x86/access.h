@@ -15,7 +15,8 @@
 enum { X86_PAGE_BITS = 12, X86_PAGE_SIZE = 1 << X86_PAGE_BITS };
 #define X86_PAGE_MASK (~(uint64_t)(X86_PAGE_SIZE - 1))
 
-enum x86_access { X86_READ = 1, X86_WRITE = 2, X86_RMW = 3, X86_FETCH = 4 };
+/* X86_PEEK: whether an access has been made already, as far as the page tables tell. */
+enum x86_access { X86_READ = 1, X86_WRITE = 2, X86_RMW = 3, X86_FETCH = 4, X86_PEEK = 8 };
 
 /* size is 1, 2, 4 or 8. */
 COLD uint64_t x86_read_slow(struct x86_cpu *c, uint64_t lin, unsigned size, unsigned seg);
@@ -100,6 +101,9 @@ X86_ACCESSOR(64)
 void x86_tlb_init(struct x86_cpu *c);
 void x86_tlb_flush(struct x86_cpu *c);                    /* every view, every entry */
 void x86_tlb_flush_page(struct x86_cpu *c, uint64_t lin); /* every view */
+/* Every entry as well; global pages, and where CR4.PCIDE is set and `keep` is those of the other
+ * process-context identifiers, need not be forgotten by who can tell them apart. */
+void x86_tlb_switch(struct x86_cpu *c, bool keep);
 /* Takes the page out of every view's write tags (a page that holds code, or is watched for dirt).
  */
 void x86_tlb_write_protect(struct x86_cpu *c, uint64_t gpa);

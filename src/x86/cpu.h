@@ -165,8 +165,9 @@ struct x86_cpu {
      * x86_lock_end(). mappings_changed: linear addresses may mean other pages now. */
     void (*code_write)(struct x86_cpu *c, uint64_t gpa, unsigned len);
     void (*mappings_changed)(struct x86_cpu *c);
-    /* Or NULL. The TLB dropped all it knows, or what it knows of lin's page. */
+    /* Or NULL. The TLB dropped all it knows, or what it knows of lin's page; CR3 was written. */
     void (*tlb_flushed)(struct x86_cpu *c);
+    void (*tlb_switched)(struct x86_cpu *c, bool keep); /* see x86_tlb_switch() */
     void (*tlb_flushed_page)(struct x86_cpu *c, uint64_t lin);
     /* Or NULL. Code is about to run that may use the host's vector and x87 registers. */
     void (*outside)(struct x86_cpu *c);

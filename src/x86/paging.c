@@ -11,6 +11,7 @@ enum {
     PTE_A = 1u << 5,
     PTE_D = 1u << 6,
     PTE_PS = 1u << 7,
+    PTE_G = 1u << 8,
 };
 #define PTE_XD BIT(63)
 
@@ -218,6 +219,7 @@ static struct rights rights_of(const struct walk *w, enum x86_privilege who)
 static bool permitted(const struct rights *r, unsigned access)
 {
     switch (access) {
+    case X86_PEEK:
     case X86_READ: return r->read;
     case X86_FETCH: return r->execute;
     default: return r->write;
@@ -234,6 +236,20 @@ static uint32_t attempt(const struct x86_cpu *c, unsigned access, enum x86_privi
     if (access == X86_FETCH && (nx || (c->s.cr4 & CR4_SMEP)))
         error |= PF_ID;
     return error;
+}
+
+/* Whether every entry used has its A bit. */
+static bool was_used(const struct walk *w)
+{
+    uint64_t all = PTE_A;
+    for (unsigned i = 0; i < w->used; i++)
+        all &= w->entry[i].value;
+    return all;
+}
+
+static bool is_global(const struct walk *w)
+{
+    return (w->c->s.cr4 & CR4_PGE) && (w->entry[w->used - 1].value & PTE_G);
 }
 
 /* Sets A in every entry used and, for a write, D in the leaf. */
@@ -280,12 +296,15 @@ bool x86_walk(struct x86_cpu *c, uint64_t lin, unsigned access, enum x86_privile
                                              : r.key_denies_write;
             return walk_fails(out, error | PF_P | (key ? PF_PK : 0));
         }
-        if (!mark_used(&w, access))
+        if (access == X86_PEEK && !was_used(&w))
+            return walk_fails(out, error);
+        if (access != X86_PEEK && !mark_used(&w, access))
             continue;
         *out = (struct x86_walk){.gpa = w.gpa,
                                  .readable = r.read,
                                  .writable = r.write && (w.entry[w.used - 1].value & PTE_D),
-                                 .executable = r.execute};
+                                 .executable = r.execute,
+                                 .global = is_global(&w)};
         return true;
     }
 }

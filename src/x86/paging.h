@@ -18,6 +18,7 @@ struct x86_walk {
     bool readable; /* the page allows reads at that privilege */
     bool writable; /* and writes, with the dirty bit set already */
     bool executable;
+    bool global; /* the page is in every address space (SDM 3, 4.10.2.4) */
     uint32_t error; /* when it failed: the page fault's error code */
 };
 
@@ -31,7 +32,8 @@ static inline enum x86_privilege x86_privilege(const struct x86_cpu *c)
 
 /* Translates lin (canonical under 4-level paging) for one kind of access (enum x86_access), and
  * sets accessed and dirty bits. False: out->error is the page fault's error code; nothing is
- * raised, CR2 is as it was, no accessed or dirty bit was set. */
+ * raised, CR2 is as it was, no accessed or dirty bit was set. X86_PEEK sets none, and fails where a
+ * read would. */
 bool x86_walk(struct x86_cpu *c, uint64_t lin, unsigned access, enum x86_privilege who,
               struct x86_walk *out);
 

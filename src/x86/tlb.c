@@ -43,14 +43,28 @@ static void flush_view(struct tlb *t)
     t->filled = 0;
 }
 
-void x86_tlb_flush(struct x86_cpu *c)
+static void flush_views(struct x86_cpu *c)
 {
     for (unsigned v = 0; v < TLB_VIEWS; v++)
         flush_view(&c->view[v]);
     if (c->fetch.filled)
         clear_fetch(&c->fetch);
     c->tlb_flushes++;
+}
+
+void x86_tlb_flush(struct x86_cpu *c)
+{
+    flush_views(c);
     if (c->tlb_flushed)
+        c->tlb_flushed(c);
+}
+
+void x86_tlb_switch(struct x86_cpu *c, bool keep)
+{
+    flush_views(c);
+    if (c->tlb_switched)
+        c->tlb_switched(c, keep);
+    else if (c->tlb_flushed)
         c->tlb_flushed(c);
 }
 

@@ -39,8 +39,8 @@ static void watch(struct engine_vm *vm, uint64_t gpa)
     const struct memory_region *r = memory_find(vm->memory, gpa);
     for (unsigned i = 0; r && i < vm->created; i++) {
         struct binary_vcpu *b = binary_of(vm->vcpu[i]);
-        for (unsigned view = 0; b && view < VIEWS; view++)
-            table_protect(&b->table[view], r->offset + (gpa - r->gpa));
+        if (b)
+            spaces_protect(&b->spaces, r->offset + (gpa - r->gpa));
     }
 }
 
@@ -56,6 +56,11 @@ static const struct emulate_hooks hooks = {watch, drop};
 static void tlb_flushed(struct x86_cpu *c)
 {
     binary_forget_all(binary_of(c->engine));
+}
+
+static void tlb_switched(struct x86_cpu *c, bool keep)
+{
+    binary_switch_space(binary_of(c->engine), keep);
 }
 
 static void tlb_flushed_page(struct x86_cpu *c, uint64_t lin)
@@ -137,25 +142,13 @@ static void vm_destroy(struct engine_vm *vm)
 
 /* ---- a vCPU ---- */
 
-/* The file that is mapped below the tables: the context with the vCPU, and the two jump caches. */
-enum { FILE_KERNEL_JUMPS = AREA_SIZE, FILE_USER_JUMPS = AREA_SIZE + JUMP_AREA };
-enum { FILE_SIZE = AREA_SIZE + 2 * JUMP_AREA };
-
 static bool make_tables(struct binary_vcpu *b, struct error *err)
 {
-    b->area_fd = memfd_create("vcpu", MFD_CLOEXEC);
-    if (b->area_fd < 0 || ftruncate(b->area_fd, FILE_SIZE) != 0)
-        return error_errno(err, "engine binary: no memory for a vCPU");
-    for (unsigned i = 0; i < VIEWS; i++)
-        if (!table_create(&b->table[i], &b->vm->windows, b->area_fd, 0,
-                          i == VIEW_USER ? FILE_USER_JUMPS : FILE_KERNEL_JUMPS, err))
-            return false;
-    uint8_t *supervisor = (uint8_t *)b->table[VIEW_SUPERVISOR].entry;
-    uint8_t *user = (uint8_t *)b->table[VIEW_USER].entry;
-    b->context = (struct context *)(void *)(supervisor - AREA_SIZE);
-    b->v = (struct engine_vcpu *)(void *)(supervisor - AREA_SIZE + CONTEXT_SIZE);
-    b->kernel.area = (struct jump_area *)(void *)(supervisor - AREA_SIZE - JUMP_AREA);
-    b->user.area = (struct jump_area *)(void *)(user - AREA_SIZE - JUMP_AREA);
+    if (!spaces_create(&b->spaces, &b->vm->windows, err))
+        return false;
+    uint8_t *area = (uint8_t *)b->spaces.supervisor.entry - AREA_SIZE;
+    b->context = (struct context *)(void *)area;
+    b->v = (struct engine_vcpu *)(void *)(area + CONTEXT_SIZE);
     return true;
 }
 
@@ -163,10 +156,7 @@ static void free_vcpu(struct binary_vcpu *b)
 {
     free(b->single);
     binary_statistics_fini(b);
-    for (unsigned i = 0; i < VIEWS; i++)
-        table_destroy(&b->table[i]);
-    if (b->area_fd >= 0)
-        close(b->area_fd);
+    spaces_destroy(&b->spaces);
     if (b->stack.ss_sp)
         munmap(b->stack.ss_sp, b->stack.ss_size);
     free(b);
@@ -184,11 +174,10 @@ static void fill_context(struct binary_vcpu *b)
     x->mask_31 = 31;
     x->mask_not_31 = ~UINT64_C(31);
     x->components = b->vm->components;
-    x->table_supervisor = b->table[VIEW_SUPERVISOR].entry;
-    x->table_ac = b->table[VIEW_AC].entry;
+    x->table_supervisor = b->spaces.supervisor.entry;
+    x->table_ac = spaces_table(&b->spaces, VIEW_AC)->entry;
     x->leave = binary_leave;
     b->fpu = FPU_IN_STATE;
-    b->kernel.area->tag[0] = b->user.area->tag[0] = 1;
     b->came_from = UINT32_MAX;
 }
 
@@ -200,7 +189,7 @@ static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned
     if (!b)
         return error_set(err, "engine binary: no memory for vCPU %u", index);
     b->vm = vm->attached;
-    b->area_fd = -1;
+    b->spaces.fd = -1;
     b->single = aligned_alloc(_Alignof(struct single), SINGLES * sizeof *b->single);
     if (!b->single || !binary_statistics_init(b) || !make_tables(b, err) ||
         !emulate_vcpu_init(b->v, vm, index, host, err)) {
@@ -211,6 +200,7 @@ static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned
     fill_context(b);
     binary_take_over_host(b);
     b->v->cpu.tlb_flushed = tlb_flushed;
+    b->v->cpu.tlb_switched = tlb_switched;
     b->v->cpu.tlb_flushed_page = tlb_flushed_page;
     b->v->attached = b;
 

@@ -12,7 +12,7 @@
 
 #include "engine/binary/code.h"
 #include "engine/binary/layout.h"
-#include "engine/binary/table.h"
+#include "engine/binary/space.h"
 #include "engine/emulate/emulate.h"
 
 /* At the start of the area below every table: what translated code and enter.S reach through GS. */
@@ -77,29 +77,13 @@ _Static_assert(sizeof(struct context) == CONTEXT_SIZE, "the vCPU comes behind it
 _Static_assert(sizeof(struct engine_vcpu) <= AREA_SIZE - CONTEXT_SIZE, "the area holds the vCPU");
 _Static_assert(offsetof(struct engine_vcpu, cpu.s.gpr) == 0, "GS_GPR");
 _Static_assert(offsetof(struct x86_state, rip) == STATE_RIP, "STATE_RIP");
+_Static_assert(offsetof(struct x86_state, rflags) == STATE_RFLAGS, "STATE_RFLAGS");
 _Static_assert(offsetof(struct x86_state, seg[X86_FS].base) == STATE_FS_BASE, "STATE_FS_BASE");
 _Static_assert(offsetof(struct x86_state, seg[X86_GS].base) == STATE_GS_BASE, "STATE_GS_BASE");
-
-/* A jump cache: the negated addresses of code, and where their blocks are entered. */
-enum { JUMPS = 1 << 16 };
-struct jump_area {
-    uint64_t tag[JUMPS]; /* 0 - RIP; entry 0 holds a tag that no RIP has when it is empty */
-    void *to[JUMPS];
-};
-_Static_assert(sizeof(struct jump_area) == JUMP_AREA, "JUMP_AREA");
 
 /* Where the vector and x87 registers of the guest are. They stay in the host's while C runs that is
  * compiled for general registers only: this folder, engine/emulate and x86. */
 enum fpu_home { FPU_IN_HOST, FPU_IN_CONTEXT, FPU_IN_STATE };
-
-enum { VIEW_SUPERVISOR, VIEW_AC, VIEW_USER, VIEWS };
-
-/* A jump cache with the entries that are in use. */
-struct jumps {
-    struct jump_area *area;
-    uint16_t filled[4096];
-    unsigned count;
-};
 
 /* An instruction that is executed in C, as `emulate` wants it. */
 struct single {
@@ -119,9 +103,7 @@ struct binary_vcpu {
     struct engine_vcpu *v;
     struct context *context;
     struct binary_vm *vm;
-    int area_fd;
-    struct table table[VIEWS];
-    struct jumps kernel, user;
+    struct spaces spaces;
     enum fpu_home fpu;
     void *resume;           /* the host code of the instruction to go on with, or NULL */
     uint32_t resume_block;  /* the block it is in */
@@ -147,7 +129,7 @@ struct binary_vm {
     struct code code;
     struct windows windows;
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
-    uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece;
+    uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece;
     uint64_t components; /* of XSAVE that translated code may use here */
     uint8_t *checked;    /* a bit for each two bytes of RAM: the access there needs a look at page
                             ends */
@@ -160,9 +142,14 @@ void binary_enter(struct context *c);
 void binary_leave(void);
 extern const char binary_enter_end[];
 
-/* translate.c: the block at gpa for the key; NO_BLOCK: its first instruction can't be translated
- * (it crosses into another page). Takes no lock; the caller holds code.lock. */
-uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t gpa, uint32_t key);
+/* translate.c: the block at gpa for the key; NO_BLOCK: its first instruction goes on in another
+ * page. With gpa2, that page, a block of that instruction. Takes no lock; the caller holds
+ * code.lock. */
+uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t gpa, uint32_t key,
+                          uint64_t gpa2);
+/* Makes link n, whose target can't be linked to, go through the jump cache. The caller holds
+ * code.lock. */
+void binary_unlink_for_good(struct binary_vm *vm, uint32_t n);
 /* Writes the pieces that blocks share. */
 bool binary_emit_pieces(struct binary_vm *vm);
 
@@ -174,6 +161,7 @@ enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit);
 /* Everything that translated code knows of linear addresses, or of one page. */
 void binary_forget_all(struct binary_vcpu *b);
 void binary_forget_page(struct binary_vcpu *b, uint64_t lin);
+void binary_switch_space(struct binary_vcpu *b, bool keep);
 
 /* statistics.c */
 bool binary_statistics_init(struct binary_vcpu *b);

@@ -7,6 +7,9 @@
 #include "memory/memory.h"
 
 /* What is taken at most; the memory is the host's until it is used. */
+/* The key of what is no block, and the bytes an instruction has in its second page at most. */
+enum { NO_KEY = UINT16_MAX, X86_TAIL_MOST = 14 };
+
 enum {
     CODE_SIZE = 24 << 20,
     BLOCKS = 1 << 18,
@@ -96,18 +99,40 @@ struct emit code_begin(struct code *c)
     return (struct emit){.at = at, .end = at + BLOCK_CODE_MOST};
 }
 
-uint32_t code_commit(struct code *c, const struct emit *e, const struct translation *t)
+/* Enters block t, whose host code has n bytes. */
+static uint32_t enter(struct code *c, const struct translation *t, unsigned n)
 {
     uint32_t b = c->blocks++;
     unsigned h = hash_address(t->gpa, t->key), p = hash_page(t->gpa);
     c->block[b] = *t;
     c->block[b].code = c->used;
-    c->block[b].size = (uint16_t)(e->at - (c->write + c->used));
+    c->block[b].size = (uint16_t)n;
     c->block[b].hash_next = c->by_address[h];
     c->block[b].page_next = c->by_page[p];
     c->by_address[h] = c->by_page[p] = b;
-    c->points += t->insns + 1u;
+    return b;
+}
+
+uint8_t *code_take(struct code *c, const struct emit *e)
+{
+    uint8_t *at = c->write + c->used;
     c->used = (uint32_t)((uint64_t)(e->at - c->write) + 15) & ~15u;
+    return at;
+}
+
+uint32_t code_commit(struct code *c, const struct emit *e, const struct translation *t)
+{
+    /* What only stands for the second page comes first: code_at() finds the last of two. */
+    if (t->gpa2)
+        enter(c,
+              &(struct translation){.gpa = t->gpa2,
+                                    .key = NO_KEY,
+                                    .bytes = X86_TAIL_MOST,
+                                    .twin = code_next(c, t->gpa2)},
+              0);
+    uint32_t b = enter(c, t, (unsigned)(e->at - (c->write + c->used)));
+    c->points += t->insns + 1u;
+    code_take(c, e);
     c->made++;
     return b;
 }
@@ -122,10 +147,11 @@ void code_flush(struct code *c)
     c->flushes++;
 }
 
-uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key)
+uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key, uint64_t gpa2)
 {
     uint32_t b = c->by_address[hash_address(gpa, key)];
-    while (b && (c->block[b].gpa != gpa || c->block[b].key != key || c->block[b].dropped))
+    while (b && (c->block[b].gpa != gpa || c->block[b].key != key || c->block[b].gpa2 != gpa2 ||
+                 c->block[b].dropped))
         b = c->block[b].hash_next;
     return b;
 }
@@ -189,12 +215,19 @@ static void unlink_from(struct code *c, uint32_t n, uint32_t b)
 
 void code_drop_one(struct code *c, uint32_t b, const uint8_t *stale)
 {
-    if (c->block[b].dropped)
+    struct translation *t = &c->block[b];
+    if (t->dropped)
         return;
+    if (t->twin) {
+        code_drop_one(c, t->twin, stale);
+        t->dropped = true;
+        unchain(c, &c->by_page[hash_page(t->gpa)], true);
+        return;
+    }
     for (uint32_t n = c->by_page[hash_page(c->block[b].gpa)]; n; n = c->block[n].page_next)
         unlink_from(c, n, b);
     make_stale(c, b, stale);
-    forget(c, &c->block[b]);
+    forget(c, t);
 }
 
 unsigned code_drop(struct code *c, uint64_t gpa, uint64_t len, const uint8_t *stale)

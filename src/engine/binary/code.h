@@ -30,7 +30,8 @@ struct point {
 };
 
 struct translation {
-    uint64_t gpa;  /* of its first guest byte; it never leaves its page */
+    uint64_t gpa;  /* of its first guest byte; it does not leave its page */
+    uint64_t gpa2; /* but for a block of one instruction that goes on in this page; else 0 */
     uint32_t key;  /* the mode it was made for */
     uint32_t code; /* where its host code begins: the entry from elsewhere */
     uint16_t size; /* of its host code */
@@ -39,6 +40,7 @@ struct translation {
     uint32_t points; /* index of its first struct point; there are insns + 1 */
     uint32_t first_link;
     uint16_t links;
+    uint32_t twin; /* of an entry that only stands for the second page of another block */
     uint32_t hash_next, page_next;
     bool dropped;
 };
@@ -79,7 +81,15 @@ uint32_t code_commit(struct code *c, const struct emit *e, const struct translat
 /* Drops every block. */
 void code_flush(struct code *c);
 
-uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key);
+/* gpa2: the page that its first instruction goes on in, or 0. */
+uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key, uint64_t gpa2);
+/* The number that the next block will have. */
+static inline uint32_t code_next(const struct code *c, uint64_t gpa2)
+{
+    return c->blocks + (gpa2 ? 1 : 0);
+}
+/* Takes n bytes of code that belong to no block. */
+uint8_t *code_take(struct code *c, const struct emit *e);
 bool code_has_page(const struct code *c, uint64_t gpa);
 /* Drops the blocks that [gpa, gpa + len) touches (in one page): whoever comes to them goes to
  * `stale` instead. Returns how many. */

@@ -33,6 +33,12 @@ void control_emulate(struct translator *t)
     leave_for(t, t->vm->emulate_piece, true);
 }
 
+void control_request(struct translator *t)
+{
+    emit_in_page(&t->e, (int32_t)t->at);
+    emit_jump(&t->e, t->vm->request_piece);
+}
+
 void control_emulate_aside(struct translator *t)
 {
     leave_for(t, t->vm->emulate_piece, false);
@@ -51,7 +57,7 @@ static uint8_t *near_entry(struct translator *t, int32_t target)
     struct code *c = &t->vm->code;
     if (target == (int32_t)t->first)
         return NULL; /* its own beginning: known when it is done */
-    uint32_t b = code_find(c, t->page_gpa + (uint64_t)target, t->key);
+    uint32_t b = code_find(c, t->page_gpa + (uint64_t)target, t->key, 0);
     return b ? c->write + c->block[b].code + c->block[b].near : NULL;
 }
 
@@ -257,6 +263,16 @@ bool control_call_rm(struct translator *t)
     return true;
 }
 
+void binary_unlink_for_good(struct binary_vm *vm, uint32_t n)
+{
+    struct code *c = &vm->code;
+    struct link *l = &c->link[n];
+    struct emit e = code_begin(c);
+    emit_in_page(&e, l->target);
+    emit_jump(&e, vm->jump_piece);
+    emit_point(c->write + l->patch, code_take(c, &e));
+}
+
 /* ---- the pieces that blocks share ---- */
 
 static void emit_leave(struct emit *e, unsigned reason)
@@ -283,6 +299,10 @@ bool binary_emit_pieces(struct binary_vm *vm)
     emit_store(&e, S1, GS_VCPU + STATE_RIP);
     emit_store(&e, S2, GS_AREA + CTX_RESUME);
     emit_leave(&e, LEAVE_EMULATE);
+
+    vm->request_piece = e.at;
+    emit_store(&e, S1, GS_VCPU + STATE_RIP);
+    emit_leave(&e, LEAVE_REQUEST);
 
     vm->link_piece = e.at;
     emit_leave(&e, LEAVE_LINK);

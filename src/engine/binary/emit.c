@@ -78,6 +78,17 @@ void emit_store(struct emit *e, unsigned reg, int32_t gs_disp)
     emit_op_mem(e, 8, 0x89, reg, &m);
 }
 
+void emit_load_u16(struct emit *e, unsigned reg, int32_t gs_disp)
+{
+    struct host_mem m = at_gs(gs_disp);
+    emit_byte(e, 0x65);
+    if (reg & 8)
+        emit_byte(e, REX | REX_R);
+    emit_byte(e, 0x0f);
+    emit_byte(e, 0xb7);
+    emit_memory(e, reg, &m, false);
+}
+
 void emit_store_imm(struct emit *e, int32_t gs_disp, uint32_t imm)
 {
     struct host_mem m = at_gs(gs_disp);
@@ -100,6 +111,11 @@ void emit_move(struct emit *e, unsigned to, unsigned from)
 void emit_move32(struct emit *e, unsigned to, unsigned from)
 {
     op_reg(e, 4, 0x8b, to, from);
+}
+
+void emit_movsxd(struct emit *e, unsigned to, unsigned from)
+{
+    op_reg(e, 8, 0x63, to, from);
 }
 
 void emit_lea(struct emit *e, unsigned size, unsigned reg, const struct host_mem *m)
@@ -126,6 +142,20 @@ void emit_movzx8(struct emit *e, unsigned to, unsigned from)
     movzx(e, 0xb6, to, from);
 }
 
+/* ---- what sets the flags ---- */
+
+void emit_op_imm(struct emit *e, unsigned number, unsigned reg, uint32_t imm)
+{
+    op_reg(e, 4, 0x81, number, reg);
+    emit_u32(e, imm);
+}
+
+void emit_test(struct emit *e, unsigned reg, uint32_t imm)
+{
+    op_reg(e, 4, 0xf7, 0, reg);
+    emit_u32(e, imm);
+}
+
 /* ---- BMI2: what leaves the flags alone ---- */
 
 enum { VEX_66 = 1, VEX_F3 = 2, VEX_F2 = 3, VEX_0F38 = 2, VEX_0F3A = 3, VEX_NO_VVVV = 15 };
@@ -144,6 +174,15 @@ void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned bits)
     emit_byte(e, 0xf0);
     emit_byte(e, MOD_REG | (to & 7) << 3 | (from & 7));
     emit_byte(e, bits);
+}
+
+void emit_pdep(struct emit *e, unsigned to, unsigned from, int32_t gs_disp)
+{
+    struct host_mem m = at_gs(gs_disp);
+    emit_byte(e, 0x65);
+    vex(e, VEX_0F38, VEX_F2, to, from, 0);
+    emit_byte(e, 0xf5);
+    emit_memory(e, to, &m, false);
 }
 
 void emit_pext(struct emit *e, unsigned to, unsigned from, int32_t gs_disp)
@@ -216,6 +255,13 @@ uint8_t *emit_jrcxz(struct emit *e)
 uint8_t *emit_jump_short(struct emit *e)
 {
     emit_byte(e, 0xeb);
+    emit_byte(e, 0);
+    return e->at - 1;
+}
+
+uint8_t *emit_jump_if_short(struct emit *e, unsigned cc)
+{
+    emit_byte(e, 0x70 | cc);
     emit_byte(e, 0);
     return e->at - 1;
 }

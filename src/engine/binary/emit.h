@@ -72,12 +72,16 @@ void emit_op_mem(struct emit *e, unsigned size, unsigned opcode, unsigned reg,
 /* mov r64, [gs:disp] and back. */
 void emit_load(struct emit *e, unsigned reg, int32_t gs_disp);
 void emit_store(struct emit *e, unsigned reg, int32_t gs_disp);
+/* movzx r32, word [gs:disp]. */
+void emit_load_u16(struct emit *e, unsigned reg, int32_t gs_disp);
 /* mov dword [gs:disp], imm32; mov qword (sign-extended). */
 void emit_store_imm(struct emit *e, int32_t gs_disp, uint32_t imm);
 void emit_store_imm64(struct emit *e, int32_t gs_disp, int32_t imm);
 /* mov r64, r64; mov r32, r32. */
 void emit_move(struct emit *e, unsigned to, unsigned from);
 void emit_move32(struct emit *e, unsigned to, unsigned from);
+/* movsxd r64, r32. */
+void emit_movsxd(struct emit *e, unsigned to, unsigned from);
 /* lea r64, m (size 8) or lea r32, m (size 4). */
 void emit_lea(struct emit *e, unsigned size, unsigned reg, const struct host_mem *m);
 /* rorx r64, r64, imm8. */
@@ -99,7 +103,14 @@ uint8_t *emit_patchable_jump_if(struct emit *e, unsigned cc);
 /* jrcxz rel8 forward; the returned place goes to emit_here(). */
 uint8_t *emit_jrcxz(struct emit *e);
 uint8_t *emit_jump_short(struct emit *e);
+uint8_t *emit_jump_if_short(struct emit *e, unsigned cc);
 void emit_here(struct emit *e, uint8_t *rel8);
+/* pdep r64, r64, qword [gs:disp]. */
+void emit_pdep(struct emit *e, unsigned to, unsigned from, int32_t gs_disp);
+/* op r32, imm32, which sets the flags; number is the operation's in its group (4: AND, 1: OR). */
+void emit_op_imm(struct emit *e, unsigned number, unsigned reg, uint32_t imm);
+/* test r32, imm32, which sets the flags. */
+void emit_test(struct emit *e, unsigned reg, uint32_t imm);
 /* wrgsbase r64. */
 void emit_wrgsbase(struct emit *e, unsigned reg);
 

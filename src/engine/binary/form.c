@@ -19,7 +19,7 @@ static const struct named named[] = {
     {"call", HOW_CALL},
     {"call_rm", HOW_CALL_RM},
     {"clflush", HOW_EMULATE},
-    {"cli", HOW_EMULATE},
+    {"cli", HOW_CLI},
     {"cpuid", HOW_EMULATE},
     {"enter", HOW_EMULATE},
     {"fldenv", HOW_EMULATE},
@@ -49,7 +49,7 @@ static const struct named named[] = {
     {"lss", HOW_EMULATE},
     {"maskmovdqu", HOW_EMULATE},
     {"maskmovq", HOW_EMULATE},
-    {"mov_from_seg", HOW_EMULATE},
+    {"mov_from_seg", HOW_FROM_SEG},
     {"mov_moffs_load", HOW_EMULATE},
     {"mov_moffs_store", HOW_EMULATE},
     {"mov_to_seg", HOW_EMULATE},
@@ -60,16 +60,16 @@ static const struct named named[] = {
     {"pop_r", HOW_POP_REG},
     {"pop_rm", HOW_EMULATE},
     {"pop_seg", HOW_EMULATE},
-    {"popf", HOW_EMULATE},
+    {"popf", HOW_POPF},
     {"prefetch", HOW_NOTHING},
     {"push_i", HOW_PUSH_IMM},
     {"push_r", HOW_PUSH_REG},
     {"push_rm", HOW_PUSH_RM},
     {"push_seg", HOW_EMULATE},
-    {"pushf", HOW_EMULATE},
+    {"pushf", HOW_PUSHF},
     {"rdpmc", HOW_EMULATE},
     {"ret", HOW_RET},
-    {"sti", HOW_EMULATE},
+    {"sti", HOW_STI},
     {"ud", HOW_EMULATE},
     {"vmaskmovdqu", HOW_EMULATE},
     {"xlat", HOW_EMULATE},
@@ -126,10 +126,15 @@ static bool reaches_elsewhere(const struct x86_insn *insn, const struct x86_form
         case OPK_MV: return true;
         }
     }
-    bool bit = form->operand[1].kind == OPK_G && insn->is_mem && form->mnemonic[0] == 'b' &&
-               form->mnemonic[1] == 't';
-    return bit || strncmp(form->mnemonic, "vmaskmov", 8) == 0 ||
+    return strncmp(form->mnemonic, "vmaskmov", 8) == 0 ||
            strncmp(form->mnemonic, "vpmaskmov", 9) == 0;
+}
+
+/* BT and its kin, with a bit number in a register. */
+static bool is_bit_string(const struct x86_insn *insn, const struct x86_form *form)
+{
+    return insn->is_mem && form->operand[1].kind == OPK_G && form->mnemonic[0] == 'b' &&
+           form->mnemonic[1] == 't';
 }
 
 enum how binary_how(const struct x86_insn *insn, uint32_t key)
@@ -139,10 +144,16 @@ enum how binary_how(const struct x86_insn *insn, uint32_t key)
         return HOW_EMULATE;
     if (form->feature == X86_FEATURE_SMAP && !(key & KEY_USER))
         return insn->modrm == 0xcb ? HOW_STAC : HOW_CLAC;
+    enum how how = how_named(form->sem);
+    if (how == HOW_NOTHING)
+        return how;
     if ((form->flags & X86_FORM_PRIVILEGED) || !mode_allows(form, key) ||
         reaches_elsewhere(insn, form))
         return HOW_EMULATE;
-    enum how how = how_named(form->sem);
+    if (is_bit_string(insn, form))
+        return HOW_BIT_STRING;
+    if ((how == HOW_POPF || how == HOW_CLI || how == HOW_STI) && (key & KEY_USER))
+        return HOW_EMULATE;
     if (how == HOW_COPY && (form->flags & (X86_FORM_BRANCH | X86_FORM_ADDRESS)))
         return HOW_EMULATE;
     return how;

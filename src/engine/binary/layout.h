@@ -50,6 +50,7 @@
 
 /* From the vCPU (struct x86_state comes first in it). */
 #define STATE_RIP     144
+#define STATE_RFLAGS  152
 #define STATE_FS_BASE 256
 #define STATE_GS_BASE 280
 

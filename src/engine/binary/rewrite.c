@@ -645,3 +645,46 @@ bool rewrite_leave(struct translator *t)
     emit_move(e, HOST_RBP, S1);
     return true;
 }
+
+/* ---- bit strings ---- */
+
+/* S2 := the number of the bit, sign-extended. */
+static void emit_bit_number(struct emit *e, const struct x86_insn *insn)
+{
+    unsigned from = insn->reg;
+    if (displaced(from)) {
+        emit_load(e, S2, GS_GPR(from));
+        from = S2;
+    }
+    if (insn->opsize == 8)
+        emit_move(e, S2, from);
+    else
+        emit_movsxd(e, S2, from);
+}
+
+/* The word of the string that holds the bit, by the number's upper part, and the bit in it by the
+ * lower: what the instruction does with a bit number below its operand size. PEXT takes the upper
+ * part as unsigned: a negative number gives an address that is not canonical, and so a fault, and C
+ * does it. */
+bool rewrite_bit_string(struct translator *t)
+{
+    const struct x86_insn *insn = &t->insn;
+    struct emit *e = &t->e;
+    struct encoding enc;
+    bool wide = insn->opsize == 8;
+    struct host_mem word = {.base = S1, .index = S2, .scale = wide ? 3 : 2};
+    struct host_mem sum = {.base = S1, .index = S2}, at = based(S1, 0);
+    struct operands o = {.reg = S2, .mem = &at};
+    if (insn->opsize == 2 || t->check || !t->vm->windows.guarded || !emit_address(t))
+        return false;
+    parse(t, &enc);
+    emit_bit_number(e, insn);
+    emit_pext(e, S2, S2, GS_AREA + (wide ? CTX_MASK_NOT_63 : CTX_MASK_NOT_31));
+    emit_lea(e, 8, S1, &word);
+    emit_lookup(e, S1);
+    emit_lea(e, 8, S1, &sum);
+    emit_bit_number(e, insn);
+    emit_pext(e, S2, S2, GS_AREA + (wide ? CTX_MASK_63 : CTX_MASK_31));
+    emit_again(t, &enc, &o, false, false);
+    return true;
+}

@@ -20,71 +20,37 @@ enum { HOST_IF = 1 << 9 };
 
 /* ---- what is known of linear addresses ---- */
 
-static void forget_jumps(struct jumps *j)
-{
-    struct jump_area *a = j->area;
-    unsigned n = j->count;
-    if (n > ARRAY_LEN(j->filled)) {
-        bytes_fill(a, 0, sizeof *a);
-    } else {
-        for (unsigned i = 0; i < n; i++)
-            a->tag[j->filled[i]] = 0;
-    }
-    a->tag[0] = 1; /* 0 would be what address 0 asks for */
-    j->count = 0;
-}
-
-static void remember_jump(struct jumps *j, uint64_t rip, void *to)
-{
-    unsigned i = rip & (JUMPS - 1);
-    if (j->count < ARRAY_LEN(j->filled))
-        j->filled[j->count] = (uint16_t)i;
-    if (j->count <= ARRAY_LEN(j->filled))
-        j->count++;
-    j->area->to[i] = to;
-    j->area->tag[i] = 0 - rip;
-}
-
-static void forget_jump(struct jumps *j, uint64_t rip)
-{
-    unsigned i = rip & (JUMPS - 1);
-    j->area->tag[i] = i ? 0 : 1;
-}
-
 static void forget_place(struct binary_vcpu *b)
 {
     b->resume = NULL;
     b->came_from = NO_LINK;
 }
 
-void binary_forget_all(struct binary_vcpu *b)
+static void forgot(struct binary_vcpu *b)
 {
-    for (unsigned i = 0; i < VIEWS; i++)
-        table_flush(&b->table[i]);
-    forget_jumps(&b->kernel);
-    forget_jumps(&b->user);
     forget_place(b);
     b->forgotten++;
 }
 
-static void forget_jumps_to(struct jumps *j, uint64_t lin)
+void binary_forget_all(struct binary_vcpu *b)
 {
-    uint64_t page = lin & X86_PAGE_MASK;
-    for (unsigned i = 0; i < MEMORY_PAGE_SIZE; i++) {
-        unsigned at = (page + i) & (JUMPS - 1);
-        if (((0 - j->area->tag[at]) & X86_PAGE_MASK) == page)
-            j->area->tag[at] = at ? 0 : 1;
-    }
+    spaces_forget(&b->spaces);
+    forgot(b);
 }
 
 void binary_forget_page(struct binary_vcpu *b, uint64_t lin)
 {
-    for (unsigned i = 0; i < VIEWS; i++)
-        table_drop(&b->table[i], lin);
-    forget_jumps_to(&b->kernel, lin);
-    forget_jumps_to(&b->user, lin);
-    forget_place(b);
-    b->forgotten++;
+    spaces_forget_page(&b->spaces, lin);
+    forgot(b);
+}
+
+void binary_switch_space(struct binary_vcpu *b, bool keep)
+{
+    const struct x86_state *s = &b->v->cpu.s;
+    spaces_switch(&b->spaces, s->cr4 & CR4_PCIDE ? s->cr3 & 0xfff : 0, keep);
+    b->context->table_ac = spaces_table(&b->spaces, VIEW_AC)->entry;
+    /* Whether code goes on to be where it is, only its page says. */
+    forgot(b);
 }
 
 /* ---- the mode ---- */
@@ -118,7 +84,7 @@ static enum x86_privilege privilege(const struct binary_vcpu *b)
     return x86_privilege(&b->v->cpu);
 }
 
-static unsigned current_view(const struct x86_cpu *c)
+static enum view current_view(const struct x86_cpu *c)
 {
     if (is_user(c))
         return VIEW_USER;
@@ -127,13 +93,11 @@ static unsigned current_view(const struct x86_cpu *c)
 
 /* ---- finding code ---- */
 
-static bool rip_to_gpa(struct binary_vcpu *b, uint64_t rip, uint64_t *gpa)
+/* Translates a fetch from lin, without a fault. */
+static bool fetch_page(struct binary_vcpu *b, uint64_t lin, struct x86_walk *w)
 {
-    struct x86_walk w;
-    if (!x86_canonical(rip) || !x86_walk(&b->v->cpu, rip, X86_FETCH, privilege(b), &w))
-        return false;
-    *gpa = w.gpa;
-    return memory_find(b->v->vm->memory, w.gpa) != NULL;
+    return x86_canonical(lin) && x86_walk(&b->v->cpu, lin, X86_FETCH, privilege(b), w) &&
+           memory_find(b->v->vm->memory, w->gpa);
 }
 
 static bool close_gate(struct binary_vcpu *b)
@@ -159,41 +123,66 @@ static void notice_recycling(struct binary_vcpu *b)
     if (b->flushes_seen == b->vm->code.flushes)
         return;
     b->flushes_seen = b->vm->code.flushes;
-    forget_jumps(&b->kernel);
-    forget_jumps(&b->user);
+    spaces_forget_jumps(&b->spaces);
     for (unsigned i = 0; i < SINGLES; i++)
         b->single[i].site = 0;
     forget_place(b);
 }
 
-static uint32_t make_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key)
+static uint32_t make_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key, uint64_t gpa2)
 {
     struct code *c = &b->vm->code;
     binary_outside(b);
     if (!code_has_room(c))
         recycle(b);
     emulate_watch_code(b->v, gpa);
+    if (gpa2)
+        emulate_watch_code(b->v, gpa2);
     pthread_mutex_lock(&c->lock);
-    uint32_t n = code_find(c, gpa, key);
+    uint32_t n = code_find(c, gpa, key, gpa2);
     if (!n && code_has_room(c))
-        n = binary_translate(b->vm, b->v, gpa, key);
+        n = binary_translate(b->vm, b->v, gpa, key, gpa2);
     pthread_mutex_unlock(&c->lock);
     return n;
+}
+
+static uint32_t find_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key, uint64_t gpa2)
+{
+    uint32_t n = code_find(&b->vm->code, gpa, key, gpa2);
+    return n ? n : make_block(b, gpa, key, gpa2);
+}
+
+/* The block of the instruction at RIP, which may go on in the next page. */
+static uint32_t find_across(struct binary_vcpu *b, const struct x86_walk *first, uint32_t key)
+{
+    uint64_t rip = b->v->cpu.s.rip;
+    struct x86_walk second;
+    if ((rip & ~X86_PAGE_MASK) <= MEMORY_PAGE_SIZE - X86_INSN_MAX ||
+        !fetch_page(b, (rip & X86_PAGE_MASK) + MEMORY_PAGE_SIZE, &second))
+        return NO_BLOCK;
+    return find_block(b, first->gpa, key, second.gpa);
 }
 
 /* The link that was left at now leads straight on. */
 static void patch_link(struct binary_vcpu *b, uint32_t n)
 {
     struct code *c = &b->vm->code;
-    if (b->came_from == NO_LINK)
-        return;
-    const struct link *l = &c->link[b->came_from];
     const struct translation *to = &c->block[n];
-    const struct translation *from = &c->block[l->block];
-    if (!from->dropped && from->key == to->key && (from->gpa ^ to->gpa) >> MEMORY_PAGE_BITS == 0 &&
-        l->target == (to->gpa & (MEMORY_PAGE_SIZE - 1)))
-        emit_point(c->write + l->patch, c->write + to->code + to->near);
+    uint32_t link = b->came_from;
     b->came_from = NO_LINK;
+    if (link == NO_LINK)
+        return;
+    const struct link *l = &c->link[link];
+    const struct translation *from = &c->block[l->block];
+    if (from->dropped || from->key != to->key || (from->gpa ^ to->gpa) >> MEMORY_PAGE_BITS ||
+        l->target != (to->gpa & (MEMORY_PAGE_SIZE - 1)))
+        return;
+    pthread_mutex_lock(&c->lock);
+    if (!to->gpa2)
+        emit_point(c->write + l->patch, c->write + to->code + to->near);
+    else if (code_has_room(c))
+        binary_unlink_for_good(b->vm, link);
+    pthread_mutex_unlock(&c->lock);
 }
 
 /* Entries are for one mode each of supervisor and user. */
@@ -203,33 +192,32 @@ static void check_jumps_key(struct binary_vcpu *b, uint32_t key)
     if (key == b->jumps_key)
         return;
     b->jumps_key = key;
-    forget_jumps(&b->kernel);
-    forget_jumps(&b->user);
+    spaces_forget_jumps(&b->spaces);
 }
 
 /* Where to go on at RIP: the host code, or NULL when that instruction is for C. */
 static void *find_code(struct binary_vcpu *b)
 {
     struct x86_cpu *c = &b->v->cpu;
-    uint64_t gpa;
     uint32_t key = mode_key(c);
-    struct jumps *jumps = is_user(c) ? &b->user : &b->kernel;
+    struct jumps *jumps = spaces_jumps(&b->spaces, is_user(c));
     check_jumps_key(b, key);
-    unsigned slot = c->s.rip & (JUMPS - 1);
-    if (b->came_from == NO_LINK && jumps->area->tag[slot] == 0 - c->s.rip)
-        return jumps->area->to[slot];
-    if (!rip_to_gpa(b, c->s.rip, &gpa))
+    void *known = jumps_find(jumps, c->s.rip);
+    if (known && b->came_from == NO_LINK)
+        return known;
+    struct x86_walk w;
+    if (!fetch_page(b, c->s.rip, &w))
         return NULL;
-    struct code *code = &b->vm->code;
-    uint32_t n = code_find(code, gpa, key);
+    uint32_t n = find_block(b, w.gpa, key, 0);
     if (!n)
-        n = make_block(b, gpa, key);
+        n = find_across(b, &w, key);
     notice_recycling(b);
+    struct code *code = &b->vm->code;
     if (!n || code->block[n].dropped)
         return NULL;
     patch_link(b, n);
     void *to = code_run(code, code->block[n].code);
-    remember_jump(jumps, c->s.rip, to);
+    jumps_remember(jumps, c->s.rip, to, w.global && !code->block[n].gpa2);
     return to;
 }
 
@@ -244,7 +232,7 @@ static void prepare(struct binary_vcpu *b, void *code)
     x->code = code;
     x->ac = is_user(c) ? 0 : flags & FLAG_AC;
     x->interrupt_flag = flags & FLAG_IF;
-    x->table = b->table[current_view(c)].entry;
+    x->table = spaces_table(&b->spaces, current_view(c))->entry;
     x->flags = (flags & (FLAGS_STATUS | FLAG_DF)) | FLAG_1 | HOST_IF;
     x->attend = X86_REQUEST_STOP | X86_REQUEST_GATE | X86_REQUEST_STEP;
     if (flags & FLAG_IF)
@@ -466,30 +454,59 @@ static bool crosses_page(const struct access *a)
     return ((a->lin + a->size - 1) ^ a->lin) & X86_PAGE_MASK;
 }
 
+/* Whether a page may only be written after a look. */
+static bool is_watched(const struct memory *m, uint64_t gpa)
+{
+    return atomic_load_explicit(memory_flags(m, gpa), memory_order_relaxed) &
+           (MEMORY_CODE | MEMORY_CLEAN);
+}
+
+static bool enter_page(struct binary_vcpu *b, struct table *t, uint64_t lin,
+                       const struct x86_walk *w)
+{
+    const struct memory *m = b->v->vm->memory;
+    const struct memory_region *r = memory_find(m, w->gpa);
+    if (!table_is_ready(t, lin))
+        binary_outside(b);
+    b->filled++;
+    return table_fill(t, lin, r->offset + (w->gpa - r->gpa), w->writable && !is_watched(m, w->gpa),
+                      w->global);
+}
+
+/* Pages round one that was missing that have been used before: likely to be wanted again. */
+enum { NEIGHBOURS = 16 };
+
+static void fill_neighbours(struct binary_vcpu *b, struct table *t, uint64_t lin)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    uint64_t first = lin & ~(uint64_t)(NEIGHBOURS * MEMORY_PAGE_SIZE - 1);
+    for (unsigned i = 0; i < NEIGHBOURS; i++) {
+        uint64_t page = first + i * (uint64_t)MEMORY_PAGE_SIZE;
+        struct x86_walk w;
+        if (!table_has(t, page, false) && x86_walk(c, page, X86_PEEK, privilege(b), &w) &&
+            memory_find(b->v->vm->memory, w.gpa))
+            enter_page(b, t, page, &w);
+    }
+}
+
 /* Enters the page into the view in use. False: the access is not one for a table. */
 static bool fill(struct binary_vcpu *b, const struct access *a)
 {
     struct x86_cpu *c = &b->v->cpu;
-    struct memory *m = b->v->vm->memory;
-    struct table *t = &b->table[current_view(c)];
+    const struct memory *m = b->v->vm->memory;
+    struct table *t = spaces_table(&b->spaces, current_view(c));
     struct x86_walk w;
     if (crosses_page(a))
         return false;
     if (table_has(t, a->lin, a->write))
         return true;
     if (!x86_canonical(a->lin) ||
-        !x86_walk(c, a->lin, a->write ? X86_WRITE : X86_READ, privilege(b), &w))
+        !x86_walk(c, a->lin, a->write ? X86_WRITE : X86_READ, privilege(b), &w) ||
+        !memory_find(m, w.gpa) || (a->write && is_watched(m, w.gpa)) ||
+        !enter_page(b, t, a->lin, &w))
         return false;
-    const struct memory_region *r = memory_find(m, w.gpa);
-    if (!r)
-        return false;
-    bool watched = atomic_load(memory_flags(m, w.gpa)) & (MEMORY_CODE | MEMORY_CLEAN);
-    if (a->write && watched)
-        return false;
-    b->filled++;
-    if (!table_is_ready(t, a->lin))
-        binary_outside(b);
-    return table_fill(t, a->lin, r->offset + (w.gpa - r->gpa), w.writable && !watched);
+    fill_neighbours(b, t, a->lin);
+    return true;
 }
 
 /* From now on the accesses of the instruction at gpa are looked at for page ends. */
@@ -562,7 +579,7 @@ static enum engine_exit attend_leave(struct binary_vcpu *b)
         return ENGINE_LIMIT;
     case LEAVE_STALE:
         c->s.rip = x->base + (code->block[x->link].gpa & (MEMORY_PAGE_SIZE - 1));
-        forget_jump(is_user(c) ? &b->user : &b->kernel, c->s.rip);
+        jumps_forget(spaces_jumps(&b->spaces, is_user(c)), c->s.rip);
         return ENGINE_LIMIT;
     case LEAVE_EMULATE:
         return x->resume ? emulate_at(b, site_of(x->resume, false), NO_BLOCK) : emulate_one(b);

@@ -43,12 +43,9 @@ bool table_create(struct table *t, struct windows *w, int area_fd, uint64_t area
     *t = (struct table){.windows = w};
     t->mapping = reserve(BELOW + TABLE_BYTES, PROT_NONE);
     t->open = reserve(OPEN_BYTES, PROT_READ | PROT_WRITE);
-    t->journal = malloc(JOURNAL_FIRST * sizeof *t->journal);
-    t->room = JOURNAL_FIRST;
     if (t->mapping)
         t->entry = (uint64_t *)((uint8_t *)t->mapping + BELOW);
-    if (!t->mapping || !t->open || !t->journal ||
-        !map_below(t, area_fd, area_offset, jump_offset)) {
+    if (!t->mapping || !t->open || !map_below(t, area_fd, area_offset, jump_offset)) {
         error_errno(err, "engine binary: the host has no address space for a table of 32 GiB; lift "
                          "the limit (ulimit -v) or use --engine emulate");
         table_destroy(t);
@@ -63,7 +60,8 @@ void table_destroy(struct table *t)
         munmap(t->mapping, BELOW + TABLE_BYTES);
     if (t->open)
         munmap(t->open, OPEN_BYTES);
-    free(t->journal);
+    for (unsigned i = 0; i < JOURNALS; i++)
+        free(t->journal[i].entry);
     *t = (struct table){0};
 }
 
@@ -98,29 +96,44 @@ static bool open_page(struct table *t, uint32_t index)
     return true;
 }
 
-static bool note(struct table *t, uint32_t index, uint64_t offset)
+static bool grow(struct journal *j)
 {
-    if (t->filled == t->room) {
-        uint32_t more = t->room * 2;
-        struct filled *grown =
-            more <= JOURNAL_MOST ? realloc(t->journal, more * sizeof *grown) : NULL;
-        if (!grown) {
-            table_flush(t);
-        } else {
-            t->journal = grown;
-            t->room = more;
-        }
-    }
-    t->journal[t->filled++] = (struct filled){index, (uint32_t)(offset >> MEMORY_PAGE_BITS)};
+    uint32_t room = j->room ? j->room * 2 : JOURNAL_FIRST;
+    struct filled *grown = room <= JOURNAL_MOST ? realloc(j->entry, room * sizeof *grown) : NULL;
+    if (!grown)
+        return false;
+    j->entry = grown;
+    j->room = room;
+    return true;
+}
+
+static void flush(struct table *t, struct journal *j)
+{
+    for (uint32_t i = 0; i < j->count; i++)
+        t->entry[j->entry[i].index] = missing(t, j->entry[i].index);
+    j->count = 0;
+}
+
+/* False: there is no memory for even one entry. */
+static bool note(struct table *t, struct journal *j, uint32_t index, uint64_t offset)
+{
+    if (j->count == j->room && !grow(j))
+        flush(t, j);
+    if (j->count == j->room)
+        return false;
+    j->entry[j->count++] = (struct filled){index, (uint32_t)(offset >> MEMORY_PAGE_BITS)};
     return true;
 }
 
 bool table_is_ready(const struct table *t, uint64_t va)
 {
-    return t->filled < t->room && is_open(t, index_of(va));
+    for (unsigned i = 0; i < JOURNALS; i++)
+        if (t->journal[i].count == t->journal[i].room)
+            return false;
+    return is_open(t, index_of(va));
 }
 
-bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable)
+bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable, bool global)
 {
     uint64_t page = va & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
     uint32_t index = index_of(va);
@@ -128,7 +141,7 @@ bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable)
     if (!is_open(t, index) && !open_page(t, index))
         return false;
     uintptr_t host = windows_page(t->windows, offset, writable);
-    if (!host || !note(t, index, offset))
+    if (!host || !note(t, &t->journal[global ? JOURNAL_GLOBAL : JOURNAL_LOCAL], index, offset))
         return false;
     t->entry[index] = host - page;
     return true;
@@ -143,9 +156,13 @@ void table_drop(struct table *t, uint64_t va)
 
 void table_flush(struct table *t)
 {
-    for (uint32_t i = 0; i < t->filled; i++)
-        t->entry[t->journal[i].index] = missing(t, t->journal[i].index);
-    t->filled = 0;
+    for (unsigned i = 0; i < JOURNALS; i++)
+        flush(t, &t->journal[i]);
+}
+
+void table_flush_local(struct table *t)
+{
+    flush(t, &t->journal[JOURNAL_LOCAL]);
 }
 
 /* The host address that an entry gives its page; bits above SLOT_BITS mean nothing. */
@@ -160,16 +177,22 @@ static bool is_at(uint64_t host, uintptr_t page)
     return host == (page & bits_mask(SLOT_BITS));
 }
 
+static void protect(struct table *t, const struct journal *j, uint32_t page, uintptr_t writable)
+{
+    for (uint32_t i = 0; i < j->count; i++) {
+        uint32_t index = j->entry[i].index;
+        /* What was noted may have been replaced since. */
+        if (j->entry[i].page == page && is_at(leads_to(t, index), writable))
+            t->entry[index] = missing(t, index);
+    }
+}
+
 void table_protect(struct table *t, uint64_t offset)
 {
     uint32_t page = (uint32_t)(offset >> MEMORY_PAGE_BITS);
     uintptr_t writable = t->windows->at[WINDOW_WRITABLE][page & 1] + offset;
-    for (uint32_t i = 0; i < t->filled; i++) {
-        uint32_t index = t->journal[i].index;
-        /* What was noted may have been replaced since. */
-        if (t->journal[i].page == page && is_at(leads_to(t, index), writable))
-            t->entry[index] = missing(t, index);
-    }
+    for (unsigned i = 0; i < JOURNALS; i++)
+        protect(t, &t->journal[i], page, writable);
 }
 
 static bool in_window(uint64_t host, uintptr_t window, uint64_t size)

@@ -36,12 +36,18 @@ struct filled {
     uint32_t page;
 };
 
+/* What is filled, so that it can be taken out again at the cost of what there is. */
+enum { JOURNAL_LOCAL, JOURNAL_GLOBAL, JOURNALS };
+struct journal {
+    struct filled *entry;
+    uint32_t count, room;
+};
+
 struct table {
     uint64_t *entry; /* the table's base: what GS points to while it is in use */
     void *mapping;   /* with the context and the jump cache below it */
     uint64_t *open;  /* a bit for each page of the table: it can be read */
-    struct filled *journal;
-    uint32_t filled, room;
+    struct journal journal[JOURNALS];
     struct windows *windows;
 };
 
@@ -54,10 +60,11 @@ void table_destroy(struct table *t);
 bool table_is_ready(const struct table *t, uint64_t va);
 
 /* Enters the page of guest address va as RAM offset `offset`. False: no memory for it. */
-bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable);
-/* Takes out the page of va; every page. */
+bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable, bool global);
+/* Takes out the page of va; every page; every page that is not global. */
 void table_drop(struct table *t, uint64_t va);
 void table_flush(struct table *t);
+void table_flush_local(struct table *t);
 /* Makes every entry of the RAM page at `offset` read-only. */
 void table_protect(struct table *t, uint64_t offset);
 /* Whether the page of va has an entry, and may be written by it. */

@@ -2,6 +2,7 @@
  * From guest code to host code, a block at a time: straight on from its first instruction through
  * branches that are not taken, until something goes elsewhere for certain, or the page ends.
  */
+#include "base/bytes.h"
 #include "engine/binary/translator.h"
 
 /* The entry from elsewhere: S1 holds the block's own address. */
@@ -10,15 +11,6 @@ static void emit_far_entry(struct translator *t)
     struct host_mem page = {.base = S1, .index = HOST_NONE, .disp = -(int32_t)t->first};
     emit_lea(&t->e, 8, S1, &page);
     emit_store(&t->e, S1, GS_AREA + CTX_BASE);
-}
-
-/* Supervisor code switches between two tables. */
-static bool set_ac(struct translator *t, bool ac)
-{
-    emit_store_imm64(&t->e, GS_AREA + CTX_AC, ac ? FLAG_AC : 0);
-    emit_load(&t->e, S1, GS_AREA + (ac ? CTX_TABLE_K : CTX_TABLE_S));
-    emit_wrgsbase(&t->e, S1);
-    return true;
 }
 
 static bool translate_copy(struct translator *t, enum how how)
@@ -32,8 +24,14 @@ static bool translate_copy(struct translator *t, enum how how)
     case HOW_PUSH_RM: return rewrite_push_rm(t);
     case HOW_POP_REG: return rewrite_pop_reg(t);
     case HOW_LEAVE: return rewrite_leave(t);
-    case HOW_STAC: return set_ac(t, true);
-    case HOW_CLAC: return set_ac(t, false);
+    case HOW_PUSHF: return system_pushf(t);
+    case HOW_POPF: return system_popf(t);
+    case HOW_CLI: return system_cli(t);
+    case HOW_STI: return system_sti(t);
+    case HOW_FROM_SEG: return system_from_seg(t);
+    case HOW_BIT_STRING: return rewrite_bit_string(t);
+    case HOW_STAC: return system_set_ac(t, true);
+    case HOW_CLAC: return system_set_ac(t, false);
     default: return false;
     }
 }
@@ -69,9 +67,9 @@ static bool must_check(const struct binary_vm *vm, uint64_t offset)
 /* Decodes the instruction at t->at. What is no instruction is left to C, which raises the fault. */
 static enum x86_decode_status decode(struct translator *t)
 {
-    t->bytes = t->page + t->at;
-    enum x86_decode_status status =
-        x86_decode(t->bytes, MEMORY_PAGE_SIZE - t->at, X86_CODE64, &t->insn);
+    unsigned room = t->is_across ? sizeof t->across : MEMORY_PAGE_SIZE - t->at;
+    t->bytes = t->is_across ? t->across : t->page + t->at;
+    enum x86_decode_status status = x86_decode(t->bytes, room, X86_CODE64, &t->insn);
     if (status == X86_DECODED) {
         t->form = x86_form(&t->insn);
         t->next = t->at + t->insn.len;
@@ -95,15 +93,29 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
             return n;
         }
         t->check = must_check(t->vm, ram_offset + t->at);
+        bool look = t->look;
+        t->look = false;
         ended = translate_insn(t, binary_how(&t->insn, t->key));
         t->at = t->next;
+        if (look && !ended)
+            system_look(t);
     }
     if (n && !ended)
         control_go(t, (int32_t)t->at);
     return n;
 }
 
-uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t gpa, uint32_t key)
+/* The bytes of an instruction from here to the end of its page and on in the other. */
+static void take_across(struct translator *t, const uint8_t *second)
+{
+    unsigned here = MEMORY_PAGE_SIZE - t->first;
+    t->is_across = true;
+    bytes_copy(t->across, t->page + t->first, here);
+    bytes_copy(t->across + here, second, sizeof t->across - here);
+}
+
+uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t gpa, uint32_t key,
+                          uint64_t gpa2)
 {
     struct code *c = &vm->code;
     uint64_t page_gpa = gpa & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
@@ -114,14 +126,16 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
         .page = memory_hva(v->vm->memory, page_gpa),
         .page_gpa = page_gpa,
         .key = key,
-        .block = c->blocks,
+        .block = code_next(c, gpa2),
         .first = (unsigned)(gpa - page_gpa),
         .at = (unsigned)(gpa - page_gpa),
     };
     t.start = t.e.at;
+    if (gpa2)
+        take_across(&t, memory_hva(v->vm->memory, gpa2));
     emit_far_entry(&t);
     struct translation block = {
-        .gpa = gpa, .key = key, .points = c->points, .first_link = c->links};
+        .gpa = gpa, .gpa2 = gpa2, .key = key, .points = c->points, .first_link = c->links};
     block.near = (uint16_t)(t.e.at - t.start);
     struct point *point = &c->point[c->points];
     unsigned n = translate_insns(&t, point, region->offset + (page_gpa - region->gpa));

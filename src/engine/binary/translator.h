@@ -37,6 +37,9 @@ struct translator {
     const uint8_t *bytes; /* of the current instruction */
     struct x86_insn insn;
     const struct x86_form *form;
+    uint8_t across[16]; /* the bytes of an instruction that goes on in another page */
+    bool is_across;
+    bool look;  /* for requests, behind the next instruction */
     bool check; /* its accesses are looked at for page ends */
     struct side_exit exit[TRANSLATOR_EXITS];
     unsigned exits;
@@ -62,6 +65,12 @@ enum how {
     HOW_RET,
     HOW_JCXZ,
     HOW_LOOP,
+    HOW_PUSHF,
+    HOW_POPF,
+    HOW_CLI,
+    HOW_STI,
+    HOW_FROM_SEG,
+    HOW_BIT_STRING,
     HOW_STAC,
     HOW_CLAC,
 };
@@ -83,6 +92,18 @@ void rewrite_stack(struct translator *t, int32_t disp, unsigned n);
 /* Loads the r/m operand (register or memory, 8 bytes) into S1. */
 bool rewrite_load_rm(struct translator *t);
 
+/* system.c: instructions whose result is the guest's and not the host's. */
+bool system_pushf(struct translator *t);
+bool system_popf(struct translator *t);
+bool system_cli(struct translator *t);
+bool system_sti(struct translator *t);
+bool system_from_seg(struct translator *t);
+bool system_set_ac(struct translator *t, bool ac);
+/* Leaves at t->at if anything is asked of the vCPU. */
+void system_look(struct translator *t);
+/* BT, BTS, BTR, BTC on a bit string in memory. */
+bool rewrite_bit_string(struct translator *t);
+
 /* control.c: branches. True: the block ends here. */
 bool control_jcc(struct translator *t);
 bool control_jmp(struct translator *t);
@@ -94,6 +115,8 @@ bool control_jcxz(struct translator *t);
 bool control_loop(struct translator *t);
 /* Leaves for C, which executes the instruction; the block goes on behind it. */
 void control_emulate(struct translator *t);
+/* Leaves for the run loop at t->at. */
+void control_request(struct translator *t);
 /* The same from the middle of an instruction's code. */
 void control_emulate_aside(struct translator *t);
 /* Goes on at an offset from the page's start, unconditionally. */

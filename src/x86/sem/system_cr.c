@@ -68,7 +68,8 @@ static void write_cr0(struct x86_cpu *c, uint64_t v)
 
 static void write_cr3(struct x86_cpu *c, uint64_t v)
 {
-    /* Bit 63 asks for the PCID's translations to be kept; they are dropped all the same. */
+    /* Bit 63 asks for the PCID's translations to be kept (SDM 3, 4.10.4.1). */
+    bool keep = (c->s.cr4 & CR4_PCIDE) && (v & BIT(63));
     if (c->s.cr4 & CR4_PCIDE)
         v &= ~BIT(63);
     if (v & ~bits_mask(x86_physical_bits(c->model)))
@@ -76,7 +77,8 @@ static void write_cr3(struct x86_cpu *c, uint64_t v)
     if (!x86_load_pdptes(c, v, c->s.cr0, c->s.cr4))
         x86_raise_gp0(c);
     c->s.cr3 = v;
-    translations_changed(c);
+    x86_tlb_switch(c, keep);
+    c->mappings_changed(c);
 }
 
 /* ---- CR4 ---- */

@@ -1,0 +1,188 @@
+#include "engine/binary/space.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/bytes.h"
+#include "memory/memory.h"
+
+/* ---- jump caches ---- */
+
+static void clear_tag(struct jumps *j, unsigned i)
+{
+    j->area->tag[i] = i ? 0 : 1; /* 0 is what address 0 asks for */
+}
+
+static void forget_all_jumps(struct jumps *j)
+{
+    bytes_fill(j->area->tag, 0, sizeof j->area->tag);
+    clear_tag(j, 0);
+    j->count = 0;
+}
+
+static void forget_local_jumps(struct jumps *j)
+{
+    if (j->count > ARRAY_LEN(j->filled)) {
+        forget_all_jumps(j);
+        return;
+    }
+    for (unsigned i = 0; i < j->count; i++)
+        clear_tag(j, j->filled[i]);
+    j->count = 0;
+}
+
+void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global)
+{
+    unsigned i = rip & (JUMPS - 1);
+    if (!global && j->count < ARRAY_LEN(j->filled))
+        j->filled[j->count] = (uint16_t)i;
+    if (!global && j->count <= ARRAY_LEN(j->filled))
+        j->count++;
+    j->area->to[i] = to;
+    j->area->tag[i] = 0 - rip;
+}
+
+void jumps_forget(struct jumps *j, uint64_t rip)
+{
+    clear_tag(j, rip & (JUMPS - 1));
+}
+
+/* Code of the page, and an instruction that runs into it. */
+static void forget_jumps_to(struct jumps *j, uint64_t lin)
+{
+    uint64_t first = (lin & ~(uint64_t)(MEMORY_PAGE_SIZE - 1)) - 15;
+    for (unsigned i = 0; i < MEMORY_PAGE_SIZE + 15; i++)
+        if (jumps_find(j, first + i))
+            jumps_forget(j, first + i);
+}
+
+/* ---- making them ---- */
+
+enum { FILE_SIZE = AREA_SIZE + (SPACES + 1) * JUMP_AREA };
+
+static struct jump_area *jumps_below(const struct table *t)
+{
+    return (struct jump_area *)(void *)((uint8_t *)t->entry - AREA_SIZE - JUMP_AREA);
+}
+
+static uint64_t jumps_at(unsigned n)
+{
+    return AREA_SIZE + (uint64_t)n * JUMP_AREA;
+}
+
+static bool make_space(struct spaces *s, struct windows *w, unsigned n, struct error *err)
+{
+    struct space *space = &s->space[n];
+    if (!table_create(&space->ac, w, s->fd, 0, jumps_at(0), err) ||
+        !table_create(&space->user, w, s->fd, 0, jumps_at(n + 1), err))
+        return false;
+    space->jumps.area = jumps_below(&space->user);
+    clear_tag(&space->jumps, 0);
+    return true;
+}
+
+bool spaces_create(struct spaces *s, struct windows *w, struct error *err)
+{
+    *s = (struct spaces){.fd = memfd_create("vcpu", MFD_CLOEXEC)};
+    if (s->fd < 0 || ftruncate(s->fd, FILE_SIZE) != 0)
+        return error_errno(err, "engine binary: no memory for a vCPU");
+    if (!table_create(&s->supervisor, w, s->fd, 0, jumps_at(0), err))
+        return false;
+    s->kernel.area = jumps_below(&s->supervisor);
+    clear_tag(&s->kernel, 0);
+    for (unsigned n = 0; n < SPACES; n++)
+        if (!make_space(s, w, n, err))
+            return false;
+    return true;
+}
+
+void spaces_destroy(struct spaces *s)
+{
+    table_destroy(&s->supervisor);
+    for (unsigned n = 0; n < SPACES; n++) {
+        table_destroy(&s->space[n].ac);
+        table_destroy(&s->space[n].user);
+    }
+    if (s->fd >= 0)
+        close(s->fd);
+}
+
+/* ---- forgetting ---- */
+
+static void forget_space(struct space *space)
+{
+    table_flush(&space->ac);
+    table_flush(&space->user);
+    forget_local_jumps(&space->jumps);
+}
+
+void spaces_forget(struct spaces *s)
+{
+    table_flush(&s->supervisor);
+    forget_all_jumps(&s->kernel);
+    for (unsigned n = 0; n < SPACES; n++)
+        forget_space(&s->space[n]);
+}
+
+void spaces_forget_jumps(struct spaces *s)
+{
+    forget_all_jumps(&s->kernel);
+    for (unsigned n = 0; n < SPACES; n++)
+        forget_local_jumps(&s->space[n].jumps);
+}
+
+void spaces_forget_page(struct spaces *s, uint64_t lin)
+{
+    table_drop(&s->supervisor, lin);
+    forget_jumps_to(&s->kernel, lin);
+    for (unsigned n = 0; n < SPACES; n++) {
+        if (!s->space[n].used)
+            continue;
+        table_drop(&s->space[n].ac, lin);
+        table_drop(&s->space[n].user, lin);
+        forget_jumps_to(&s->space[n].jumps, lin);
+    }
+}
+
+void spaces_protect(struct spaces *s, uint64_t offset)
+{
+    table_protect(&s->supervisor, offset);
+    for (unsigned n = 0; n < SPACES; n++) {
+        table_protect(&s->space[n].ac, offset);
+        table_protect(&s->space[n].user, offset);
+    }
+}
+
+/* ---- switching ---- */
+
+/* The space of pcid; else the one that was not used for the longest time, emptied. */
+static unsigned find_space(struct spaces *s, unsigned pcid)
+{
+    unsigned oldest = 0;
+    for (unsigned n = 0; n < SPACES; n++) {
+        if (s->space[n].used && s->space[n].pcid == pcid)
+            return n;
+        if (s->space[n].last < s->space[oldest].last)
+            oldest = n;
+    }
+    forget_space(&s->space[oldest]);
+    return oldest;
+}
+
+void spaces_switch(struct spaces *s, unsigned pcid, bool keep)
+{
+    unsigned n = find_space(s, pcid);
+    struct space *space = &s->space[n];
+    table_flush_local(&s->supervisor);
+    forget_local_jumps(&s->kernel);
+    if (!keep) {
+        table_flush_local(&space->ac);
+        table_flush_local(&space->user);
+        forget_local_jumps(&space->jumps);
+    }
+    space->pcid = pcid;
+    space->used = true;
+    space->last = ++s->switches;
+    s->current = n;
+}

@@ -1,0 +1,85 @@
+/*
+ * What a vCPU knows of linear addresses: flat tables and jump caches, by view and address space.
+ *
+ * A supervisor's view under SMAP holds no page of user space, so there is one table for it, from
+ * which CR3 writes take only what is not global; its code has one jump cache. What a user sees,
+ * and a supervisor with RFLAGS.AC, is kept for the latest few process-context identifiers (SDM 3,
+ * 4.10.1), so that a switch back finds it.
+ */
+#ifndef DOPPEL_ENGINE_BINARY_SPACE_H
+#define DOPPEL_ENGINE_BINARY_SPACE_H
+
+#include "engine/binary/table.h"
+
+/* A jump cache: the negated addresses of code, and where their blocks are entered. */
+enum { JUMPS = 1 << 16 };
+struct jump_area {
+    uint64_t tag[JUMPS]; /* 0 - RIP; entry 0 holds 1 when it is empty, which no RIP gives */
+    void *to[JUMPS];
+};
+_Static_assert(sizeof(struct jump_area) == JUMP_AREA, "JUMP_AREA");
+
+/* With the entries that are in use, of pages that are not global. */
+struct jumps {
+    struct jump_area *area;
+    uint16_t filled[4096];
+    unsigned count; /* more than there is room for: all of them may be */
+};
+
+enum view { VIEW_SUPERVISOR, VIEW_AC, VIEW_USER };
+
+struct space {
+    struct table ac, user;
+    struct jumps jumps; /* of user code */
+    unsigned pcid;
+    bool used;
+    uint64_t last; /* when it was last switched to */
+};
+
+enum { SPACES = 8 };
+
+struct spaces {
+    int fd; /* the file with the context and the jump caches */
+    struct table supervisor;
+    struct jumps kernel;
+    struct space space[SPACES];
+    unsigned current, count;
+    uint64_t switches;
+};
+
+bool spaces_create(struct spaces *s, struct windows *w, struct error *err);
+void spaces_destroy(struct spaces *s);
+
+static inline struct space *space_now(struct spaces *s)
+{
+    return &s->space[s->current];
+}
+static inline struct table *spaces_table(struct spaces *s, enum view view)
+{
+    struct space *now = space_now(s);
+    return view == VIEW_USER ? &now->user : view == VIEW_AC ? &now->ac : &s->supervisor;
+}
+static inline struct jumps *spaces_jumps(struct spaces *s, bool user)
+{
+    return user ? &space_now(s)->jumps : &s->kernel;
+}
+
+/* Everything; what is known of one page, in every space; every jump. */
+void spaces_forget(struct spaces *s);
+void spaces_forget_page(struct spaces *s, uint64_t lin);
+void spaces_forget_jumps(struct spaces *s);
+/* CR3 was written: what the space of pcid knows is kept, or forgotten. */
+void spaces_switch(struct spaces *s, unsigned pcid, bool keep);
+/* The RAM page at offset is not to be written without a look. */
+void spaces_protect(struct spaces *s, uint64_t offset);
+
+void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global);
+void jumps_forget(struct jumps *j, uint64_t rip);
+/* Where the block at rip is entered, or NULL. */
+static inline void *jumps_find(const struct jumps *j, uint64_t rip)
+{
+    unsigned i = rip & (JUMPS - 1);
+    return j->area->tag[i] == 0 - rip ? j->area->to[i] : NULL;
+}
+
+#endif

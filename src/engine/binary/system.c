@@ -1,0 +1,166 @@
+/*
+ * Instructions that the host would answer for itself and that the guest is to be answered for its
+ * own processor: flags, selectors. Those that change more leave for C.
+ *
+ * While translated code runs, RFLAGS is in three places: the status flags and DF are the host's, IF
+ * and a supervisor's AC are in the context, the rest is in the state.
+ */
+#include "engine/binary/translator.h"
+#include "x86/flags.h"
+
+/* ---- the host's stack, for moving flags ---- */
+
+static void to_host_stack(struct emit *e)
+{
+    emit_store(e, HOST_RSP, GS_GPR(HOST_RSP));
+    emit_load(e, HOST_RSP, GS_AREA + CTX_HOST_RSP);
+}
+
+static void to_guest_stack(struct emit *e)
+{
+    emit_load(e, HOST_RSP, GS_GPR(HOST_RSP));
+}
+
+static void emit_add(struct emit *e, unsigned to, unsigned other, int32_t more)
+{
+    struct host_mem sum = {.base = (uint8_t)to, .index = (uint8_t)other, .disp = more};
+    emit_lea(e, 8, to, &sum);
+}
+
+/* S1 := what PUSHF pushes. PEXT and PDEP with one mask are an AND that leaves the flags. */
+static void emit_read_flags(struct emit *e)
+{
+    to_host_stack(e);
+    emit_byte(e, 0x9c); /* pushfq */
+    emit_byte(e, 0x41); /* pop r14 */
+    emit_byte(e, 0x5e);
+    to_guest_stack(e);
+    emit_pext(e, S1, S1, GS_AREA + CTX_STATUS_MASK);
+    emit_pdep(e, S1, S1, GS_AREA + CTX_STATUS_MASK);
+    emit_load(e, S2, GS_VCPU + STATE_RFLAGS);
+    emit_add(e, S1, S2, 0);
+    emit_load(e, S2, GS_AREA + CTX_IF);
+    emit_add(e, S1, S2, 0);
+    emit_load(e, S2, GS_AREA + CTX_AC);
+    emit_add(e, S1, S2, 0);
+}
+
+bool system_pushf(struct translator *t)
+{
+    struct emit *e = &t->e;
+    struct host_mem top = {.base = HOST_RSP, .index = S2, .disp = -8};
+    struct host_mem below = {.base = HOST_RSP, .index = HOST_NONE, .disp = -8};
+    if (t->insn.opsize != 8 || t->check)
+        return false;
+    emit_read_flags(e);
+    rewrite_stack(t, -8, 8);
+    emit_op_mem(e, 8, 0x89, S1, &top);
+    emit_lea(e, 8, HOST_RSP, &below);
+    return true;
+}
+
+/* The host's flags := the status flags and DF in S1. */
+static void emit_write_flags(struct emit *e)
+{
+    emit_op_imm(e, 4, S1, FLAGS_STATUS | FLAG_DF);
+    emit_op_imm(e, 1, S1, FLAG_1 | FLAG_IF);
+    to_host_stack(e);
+    emit_byte(e, 0x41); /* push r14 */
+    emit_byte(e, 0x56);
+    emit_byte(e, 0x9d); /* popfq */
+    to_guest_stack(e);
+}
+
+/* A supervisor's POPF that changes nothing but the status flags, DF and IF. The flags from before
+ * are of no use once the new ones are read, but until then they are the guest's. */
+bool system_popf(struct translator *t)
+{
+    struct emit *e = &t->e;
+    struct host_mem top = {.base = HOST_RSP, .index = S2};
+    struct host_mem above = {.base = HOST_RSP, .index = HOST_NONE, .disp = 8};
+    struct host_mem rflags = {HOST_NONE, HOST_NONE, 0, true, GS_VCPU + STATE_RFLAGS};
+    struct host_mem ac = {HOST_NONE, HOST_NONE, 0, true, GS_AREA + CTX_AC};
+    if (t->insn.opsize != 8 || t->check)
+        return false;
+    rewrite_stack(t, 0, 8);
+    emit_op_mem(e, 8, 0x8b, S1, &top);
+    emit_move(e, S2, S1);
+    emit_op_mem(e, 8, 0x33, S2, &rflags);
+    emit_op_mem(e, 8, 0x33, S2, &ac);
+    emit_test(e, S2, ~(uint32_t)(FLAGS_STATUS | FLAG_DF | FLAG_IF | FLAG_1));
+    uint8_t *usual = emit_jump_if_short(e, 4);
+    control_emulate_aside(t);
+    emit_here(e, usual);
+    emit_move32(e, S2, S1);
+    emit_op_imm(e, 4, S2, FLAG_IF);
+    emit_store(e, S2, GS_AREA + CTX_IF);
+    emit_lea(e, 8, HOST_RSP, &above);
+    emit_write_flags(e);
+    t->at = t->next;
+    system_look(t);
+    return true;
+}
+
+/* ---- interrupts on and off ---- */
+
+bool system_cli(struct translator *t)
+{
+    emit_store_imm64(&t->e, GS_AREA + CTX_IF, 0);
+    return true;
+}
+
+void system_look(struct translator *t)
+{
+    struct emit *e = &t->e;
+    struct host_mem request = {HOST_NONE, HOST_NONE, 0, true,
+                               GS_VCPU + (int32_t)offsetof(struct engine_vcpu, cpu.request)};
+    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_op_mem(e, 4, 0x8b, HOST_RCX, &request);
+    uint8_t *nothing = emit_jrcxz(e);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    control_request(t);
+    emit_here(e, nothing);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+}
+
+/* The instruction behind STI runs before an interrupt is taken: only where that is one that goes
+ * straight on is it done here. */
+bool system_sti(struct translator *t)
+{
+    struct x86_insn next;
+    if (t->is_across || t->next >= MEMORY_PAGE_SIZE ||
+        x86_decode(t->page + t->next, MEMORY_PAGE_SIZE - t->next, X86_CODE64, &next) != X86_DECODED)
+        return false;
+    enum how how = binary_how(&next, t->key);
+    if (how < HOW_COPY || how > HOW_LEAVE)
+        return false;
+    emit_store_imm64(&t->e, GS_AREA + CTX_IF, FLAG_IF);
+    t->look = true;
+    return true;
+}
+
+bool system_set_ac(struct translator *t, bool ac)
+{
+    emit_store_imm64(&t->e, GS_AREA + CTX_AC, ac ? FLAG_AC : 0);
+    emit_load(&t->e, S1, GS_AREA + (ac ? CTX_TABLE_K : CTX_TABLE_S));
+    emit_wrgsbase(&t->e, S1);
+    return true;
+}
+
+/* ---- selectors ---- */
+
+bool system_from_seg(struct translator *t)
+{
+    const struct x86_insn *insn = &t->insn;
+    struct emit *e = &t->e;
+    if (insn->is_mem || insn->opsize == 2 || insn->reg >= X86_SEG_COUNT)
+        return false;
+    unsigned to = displaced(insn->rm) ? S1 : insn->rm;
+    emit_load_u16(e, to,
+                  GS_VCPU + (int32_t)offsetof(struct x86_state, seg) +
+                      (int32_t)(insn->reg * sizeof(struct x86_segment)) +
+                      (int32_t)offsetof(struct x86_segment, selector));
+    if (to != insn->rm)
+        emit_store(e, to, GS_GPR(insn->rm));
+    return true;
+}
