@@ -536,7 +536,10 @@ static enum engine_exit after_fault(struct binary_vcpu *b)
     uint64_t gpa = (t->gpa & X86_PAGE_MASK) | (c->s.rip & ~X86_PAGE_MASK);
     struct x86_insn insn;
     struct access access[2];
-    if (b->fault_signal == SIGSEGV && decode_at(b, gpa, &insn)) {
+    /* An address that is not canonical is #SS, so SIGBUS, where it is made from RSP or RBP: that is
+     * what a missing page of a kernel's stack looks like. */
+    bool memory = b->fault_signal == SIGSEGV || b->fault_signal == SIGBUS;
+    if (memory && decode_at(b, gpa, &insn)) {
         uint64_t filled = b->filled;
         unsigned n = accesses(c, &insn, access), done = 0;
         while (done < n && fill(b, &access[done]))
