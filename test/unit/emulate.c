@@ -174,8 +174,41 @@ TEST(partial_registers_keep_what_is_above)
     rig_close(&r);
 }
 
+/* ---- an event that another engine left ---- */
+
+/* The handler of vector 0x21, behind the guest's own code. */
+CODE(wait_and_handle, "nop; hlt; 1: mov $77, %ebx");
+
+TEST(event_left_by_another_engine_is_delivered_first)
+{
+    enum { VECTOR = 0x21, IDT = 0x20000, HANDLER = 2 /* behind nop and hlt */ };
+    struct rig r;
+    if (!rig_open(&r, wait_and_handle, wait_and_handle_end)) {
+        CHECK(false);
+        return;
+    }
+    uint64_t at = GUEST + HANDLER;
+    uint64_t gate[2] = {(at & 0xffff) | 8u << 16 | UINT64_C(0x8e00) << 32 | at >> 16 << 48, 0};
+    uint64_t code_segment = UINT64_C(0x00af9b000000ffff);
+    memory_write(&r.memory, IDT + VECTOR * sizeof gate, gate, sizeof gate);
+    memory_write(&r.memory, TABLES + 0x3008, &code_segment, sizeof code_segment);
+    struct x86_state s = rig_state(&r);
+    s.idtr = (struct x86_table){.base = IDT, .limit = 0xfff};
+    s.gdtr = (struct x86_table){.base = TABLES + 0x3000, .limit = 0xf};
+    s.event_pending = true;
+    s.event_vector = VECTOR;
+    s.event_type = 0; /* an external interrupt */
+    engine_emulate.set_state(r.vcpu, &s);
+    CHECK_EQ(engine_emulate.run(r.vcpu, UINT64_MAX), ENGINE_HALTED);
+    s = rig_state(&r);
+    CHECK_EQ(s.gpr[X86_RBX], 77);
+    CHECK(!s.event_pending);
+    rig_close(&r);
+}
+
 TESTS(T(loop_runs_and_is_counted_exactly), T(limit_stops_at_any_instruction_and_goes_on),
       T(store_into_the_next_instruction_is_seen), T(patched_routine_is_decoded_again),
       T(device_writes_drop_code_too), T(instruction_across_two_pages_runs),
       T(full_cache_is_thrown_away_and_filled_again), T(repeated_strings_cross_pages),
-      T(overlapping_move_repeats_its_source), T(partial_registers_keep_what_is_above))
+      T(overlapping_move_repeats_its_source), T(partial_registers_keep_what_is_above),
+      T(event_left_by_another_engine_is_delivered_first))

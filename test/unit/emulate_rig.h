@@ -1,7 +1,7 @@
 /*
- * A rig to run guest code on the emulating engine without a machine: 64-bit code at GUEST, memory
- * mapped one to one, CPL 0, no devices. Guests are assembled in the test's own source and end with
- * HLT.
+ * A rig to run guest code on an engine (the emulating one) without a machine: 64-bit code at GUEST,
+ * memory mapped one to one, CPL 0, no devices. Guests are assembled in the test's own source and
+ * end with HLT.
  */
 #ifndef DOPPEL_TEST_EMULATE_RIG_H
 #define DOPPEL_TEST_EMULATE_RIG_H
@@ -13,6 +13,10 @@
 #include "test.h"
 #include "x86/cpuid.h"
 #include "x86/state.h"
+
+#ifndef RIG_ENGINE
+#define RIG_ENGINE engine_emulate
+#endif
 
 #define GUEST        UINT64_C(0x10000)
 #define STACK        UINT64_C(0x80000)
@@ -56,14 +60,16 @@ static void rig_segment(struct x86_segment *s, uint16_t selector, uint32_t attr)
     *s = (struct x86_segment){.limit = UINT32_MAX, .attr = attr, .selector = selector};
 }
 
-/* Long mode at CPL 0, the first GiB mapped one to one by a single entry. */
+/* Long mode at CPL 0, the first GiB mapped one to one in pages of 2 MiB. */
 static void rig_long_mode(struct rig *r, unsigned index)
 {
-    uint64_t top = (TABLES + 0x1000) | 7, gib = 0x87;
+    uint64_t top = (TABLES + 0x1000) | 7, next = (TABLES + 0x2000) | 7;
     memory_write(&r->memory, TABLES, &top, 8);
-    memory_write(&r->memory, TABLES + 0x1000, &gib, 8);
+    memory_write(&r->memory, TABLES + 0x1000, &next, 8);
+    for (uint64_t i = 0, page = 0x87; i < 512; i++, page += 2 << 20)
+        memory_write(&r->memory, TABLES + 0x2000 + 8 * i, &page, 8);
     struct x86_state s;
-    engine_emulate.get_state(r->all[index], &s);
+    RIG_ENGINE.get_state(r->all[index], &s);
     rig_segment(&s.seg[X86_CS], 8, SEG_CODE | SEG_WRITABLE | SEG_ACCESSED | SEG_S | SEG_P | SEG_L);
     for (unsigned i = 0; i < X86_SEG_COUNT; i++)
         if (i != X86_CS)
@@ -76,7 +82,7 @@ static void rig_long_mode(struct rig *r, unsigned index)
     s.rip = GUEST;
     s.gpr[X86_RSP] = STACK + index * 0x1000;
     s.activity = X86_ACTIVE;
-    engine_emulate.set_state(r->all[index], &s);
+    RIG_ENGINE.set_state(r->all[index], &s);
 }
 
 static bool rig_open_many(struct rig *r, unsigned vcpus, const uint8_t *code, const uint8_t *end)
@@ -88,11 +94,10 @@ static bool rig_open_many(struct rig *r, unsigned vcpus, const uint8_t *code, co
                                .mmio_read = no_mmio_read,
                                .mmio_write = no_mmio_write,
                                .interrupt_acknowledge = no_interrupt}};
-    bool made =
-        memory_create(&r->memory, GUEST_MEMORY, &err) &&
-        engine_emulate.vm_create(&r->vm, &r->memory, x86_model_find("x86-64-v2"), vcpus, &err);
+    bool made = memory_create(&r->memory, GUEST_MEMORY, &err) &&
+                RIG_ENGINE.vm_create(&r->vm, &r->memory, x86_model_find("x86-64-v2"), vcpus, &err);
     for (unsigned i = 0; made && i < vcpus; i++) {
-        made = engine_emulate.vcpu_create(&r->all[i], r->vm, i, &r->host, &err);
+        made = RIG_ENGINE.vcpu_create(&r->all[i], r->vm, i, &r->host, &err);
         if (made)
             rig_long_mode(r, i);
     }
@@ -107,18 +112,18 @@ static inline bool rig_open(struct rig *r, const uint8_t *code, const uint8_t *e
     return rig_open_many(r, 1, code, end);
 }
 
-static void rig_close(struct rig *r)
+static inline void rig_close(struct rig *r)
 {
     for (unsigned i = 0; i < r->vcpus; i++)
-        engine_emulate.vcpu_destroy(r->all[i]);
-    engine_emulate.vm_destroy(r->vm);
+        RIG_ENGINE.vcpu_destroy(r->all[i]);
+    RIG_ENGINE.vm_destroy(r->vm);
     memory_destroy(&r->memory);
 }
 
 static inline struct x86_state rig_state(struct rig *r)
 {
     struct x86_state s;
-    engine_emulate.get_state(r->vcpu, &s);
+    RIG_ENGINE.get_state(r->vcpu, &s);
     return s;
 }
 

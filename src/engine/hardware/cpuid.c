@@ -92,6 +92,14 @@ static void limit_by_cr4(struct x86_model *m, uint64_t cr4)
             m->features[features[i].word] &= ~(1u << features[i].shift);
 }
 
+/* Nor does KVM walk page tables with pages of 1 GiB that it says it does not know. */
+static void limit_pages(struct x86_model *m, const struct table *t)
+{
+    enum { PAGES_OF_1_GIB = 1u << 26 };
+    m->features[X86_WORD_80000001_EDX] &=
+        ~(uint32_t)PAGES_OF_1_GIB | supported(t, 0x80000001, 0, EDX);
+}
+
 /* Without XSAVE there is none of what hangs on it. */
 static void limit_to_xsave(struct x86_model *m)
 {
@@ -133,6 +141,7 @@ static bool limit(struct x86_model *m, const struct kvm *k, struct table *t, str
         limit_promises(m, k);
     } else {
         limit_by_cr4(m, facts.cr4);
+        limit_pages(m, t);
     }
     limit_to_xsave(m);
     limit_components(m, t);
