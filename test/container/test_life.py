@@ -8,7 +8,7 @@ from harness.bundle import Bundle
 
 
 def until(condition, what):
-    for _ in range(1000):
+    for _ in range(12000):
         if condition():
             return
         time.sleep(0.01)
