@@ -156,6 +156,13 @@ bool binary_signals_enter(struct binary_vcpu *b)
         return true;
     if (has_stack ? sigaltstack(&b->stack, NULL) != 0 : !set_stack(b))
         return false;
+    /* Threads begin with all but the faults blocked, and translated code looks at requests only
+     * where it comes from elsewhere. */
+    sigset_t kick;
+    sigemptyset(&kick);
+    sigaddset(&kick, kick_signal());
+    if (pthread_sigmask(SIG_UNBLOCK, &kick, NULL) != 0)
+        return false;
     current = b;
     return true;
 }
