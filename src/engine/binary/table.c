@@ -190,8 +190,8 @@ static void protect(struct table *t, const struct journal *j, uint32_t page, uin
 void table_protect(struct table *t, uint64_t offset)
 {
     uint32_t page = (uint32_t)(offset >> MEMORY_PAGE_BITS);
-    uintptr_t writable = t->windows->at[WINDOW_WRITABLE][page & 1] +
-                         ((uint64_t)page << MEMORY_PAGE_BITS);
+    uintptr_t writable =
+        t->windows->at[WINDOW_WRITABLE][page & 1] + ((uint64_t)page << MEMORY_PAGE_BITS);
     for (unsigned i = 0; i < JOURNALS; i++)
         protect(t, &t->journal[i], page, writable);
 }
