@@ -1,4 +1,5 @@
 """What a test function gets: paths, a folder of its own, and ways to run doppel."""
+import json
 import pathlib
 import subprocess
 
@@ -64,6 +65,13 @@ class Context:
         options.setdefault("timeout", PATIENCE)
         return subprocess.run([str(self.doppel), *map(str, args)], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, **options)
+
+    def needs_engine(self, name):
+        """Skips the test where the engine can't be used."""
+        listing = json.loads(self.run("engines", "--json").stdout)
+        entry = next(e for e in listing["engines"] if e["name"] == name)
+        if not entry["usable"]:
+            raise Skip(f"engine {name}: {entry['why']}")
 
     def popen(self, *args, **options):
         return subprocess.Popen([str(self.doppel), *map(str, args)], **options)
