@@ -228,6 +228,7 @@ enum engine_exit emulate_run_inside(struct engine_vcpu *v, uint64_t insns_limit)
 {
     struct x86_cpu *c = &v->cpu;
     c->insns_limit = insns_limit;
+    c->link_from = NULL; /* since then others may have run the vCPU elsewhere */
     int why = setjmp(c->fault_jump);
     if (why)
         come_back(v, why);
