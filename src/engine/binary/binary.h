@@ -114,8 +114,12 @@ struct binary_vcpu {
     _Atomic bool running;  /* it is in translated code, or on the way in: kick it with a signal */
     stack_t stack;         /* for signals */
     uint64_t flushes_seen; /* of the code cache */
-    uint64_t forgotten;    /* times that what is known of linear addresses was dropped */
-    struct x86_host host;  /* the machine's */
+    uint64_t retry_rip;    /* of an instruction that raised a page fault, with its access: when the
+                              guest comes back to it, the page is filled at once */
+    uint64_t retry_lin;
+    bool retry_write;
+    uint64_t forgotten;   /* times that what is known of linear addresses was dropped */
+    struct x86_host host; /* the machine's */
     void (*code_write)(struct x86_cpu *c, uint64_t gpa, unsigned len); /* `emulate`'s */
     struct single *single; /* instructions that are executed in C, made ready */
     uint32_t jumps_key;    /* what the entries of the jump caches were made for, but for KEY_USER */
@@ -154,7 +158,13 @@ void binary_unlink_for_good(struct binary_vm *vm, uint32_t n);
 bool binary_emit_pieces(struct binary_vm *vm);
 
 /* Bits of a block's key: what the translation depends on beside the bytes. */
-enum { KEY_USER = 1u << 0, KEY_X87 = 1u << 1, KEY_SSE = 1u << 2, KEY_AVX = 1u << 3 };
+enum {
+    KEY_USER = 1u << 0,
+    KEY_X87 = 1u << 1,
+    KEY_SSE = 1u << 2,
+    KEY_AVX = 1u << 3,
+    KEY_PKU = 1u << 4
+};
 
 /* run.c */
 enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit);

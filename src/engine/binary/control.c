@@ -97,13 +97,33 @@ void control_side_exits(struct translator *t)
         lead_on(t, t->exit[i].rel32, t->exit[i].target);
 }
 
+/* Goes to the guest address in S1, by the jump cache. */
+static void emit_jump_tail(struct emit *e, const uint8_t *miss)
+{
+    struct host_mem tag = {HOST_NONE, S2, 3, true, GS_JUMP_TAG};
+    struct host_mem to = {HOST_NONE, S2, 3, true, GS_JUMP_TO};
+    struct host_mem sum = {.base = HOST_RCX, .index = S1}, mix = {.base = S2, .index = S1};
+    emit_rorx(e, S2, S1, JUMP_HASH_BITS);
+    emit_lea(e, 8, S2, &mix);
+    emit_movzx16(e, S2, S2);
+    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_op_mem(e, 8, 0x8b, HOST_RCX, &tag);
+    emit_lea(e, 8, HOST_RCX, &sum);
+    uint8_t *hit = emit_jrcxz(e);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_jump(e, miss);
+    emit_here(e, hit);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_jump_mem(e, &to);
+}
+
 void control_go(struct translator *t, int32_t target)
 {
     if (in_page(target)) {
         add_exit(t, emit_patchable_jump(&t->e), target);
     } else {
         emit_in_page(&t->e, target);
-        emit_jump(&t->e, t->vm->jump_piece);
+        emit_jump_tail(&t->e, t->vm->miss_piece);
     }
 }
 
@@ -177,24 +197,6 @@ bool control_loop(struct translator *t)
 }
 
 /* ---- indirect branches ---- */
-
-/* Goes to the guest address in S1, by the jump cache. */
-static void emit_jump_tail(struct emit *e, const uint8_t *miss)
-{
-    struct host_mem tag = {HOST_NONE, S2, 3, true, GS_JUMP_TAG};
-    struct host_mem to = {HOST_NONE, S2, 3, true, GS_JUMP_TO};
-    struct host_mem sum = {.base = HOST_RCX, .index = S1};
-    emit_movzx16(e, S2, S1);
-    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
-    emit_op_mem(e, 8, 0x8b, HOST_RCX, &tag);
-    emit_lea(e, 8, HOST_RCX, &sum);
-    uint8_t *hit = emit_jrcxz(e);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    emit_jump(e, miss);
-    emit_here(e, hit);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    emit_jump_mem(e, &to);
-}
 
 /* Where a jump that the cache does not know goes: the second piece. */
 static uint8_t *miss_piece(const struct translator *t)

@@ -147,6 +147,10 @@ enum how binary_how(const struct x86_insn *insn, uint32_t key)
     enum how how = how_named(form->sem);
     if (how == HOW_NOTHING)
         return how;
+    if (strcmp(form->sem, "swapgs") == 0 && !(key & KEY_USER))
+        return HOW_SWAPGS;
+    if (strcmp(form->sem, "rdpkru") == 0 && (key & KEY_PKU))
+        return HOW_RDPKRU;
     if ((form->flags & X86_FORM_PRIVILEGED) || !mode_allows(form, key) ||
         reaches_elsewhere(insn, form))
         return HOW_EMULATE;

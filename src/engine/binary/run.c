@@ -76,7 +76,7 @@ static uint32_t mode_key(const struct x86_cpu *c)
     bool avx = !c->no_sse && (c->s.cr4 & CR4_OSXSAVE) &&
                (c->s.xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX);
     return (is_user(c) ? KEY_USER : 0) | (c->no_x87 ? 0 : KEY_X87) | (c->no_sse ? 0 : KEY_SSE) |
-           (avx ? KEY_AVX : 0);
+           (avx ? KEY_AVX : 0) | (c->s.cr4 & CR4_PKE ? KEY_PKU : 0);
 }
 
 static enum x86_privilege privilege(const struct binary_vcpu *b)
@@ -554,6 +554,11 @@ static enum engine_exit after_fault(struct binary_vcpu *b)
             b->resume = resume;
             return ENGINE_LIMIT;
         }
+        if (done < n) {
+            b->retry_rip = c->s.rip;
+            b->retry_lin = access[done].lin;
+            b->retry_write = access[done].write;
+        }
     }
     return emulate_at(b, site_of(resume, true), b->resume_block);
 }
@@ -567,6 +572,14 @@ static bool asked(const struct binary_vcpu *b)
     if (!(c->s.rflags & FLAG_IF))
         request &= ~(uint32_t)X86_REQUEST_INTR;
     return request || (c->s.nmi_pending && !c->s.nmi_blocked);
+}
+
+/* The guest comes back to an instruction that has faulted: it would do so on the host again. */
+static void retry(struct binary_vcpu *b)
+{
+    struct access a = {b->retry_lin, 1, b->retry_write};
+    b->retry_rip = UINT64_MAX;
+    fill(b, &a);
 }
 
 /* What has to be done where translated code left. */
@@ -608,6 +621,8 @@ static enum engine_exit step(struct binary_vcpu *b)
     notice_recycling(b);
     if (b->resume && b->vm->code.block[b->resume_block].dropped)
         b->resume = NULL;
+    if (c->s.rip == b->retry_rip)
+        retry(b);
     void *code = b->resume ? b->resume : find_code(b);
     if (!code)
         return emulate_one(b);

@@ -34,7 +34,7 @@ static void forget_local_jumps(struct jumps *j)
 
 void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global)
 {
-    unsigned i = rip & (JUMPS - 1);
+    unsigned i = jump_slot(rip);
     if (!global && j->count < ARRAY_LEN(j->filled))
         j->filled[j->count] = (uint16_t)i;
     if (!global && j->count <= ARRAY_LEN(j->filled))
@@ -45,7 +45,7 @@ void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global)
 
 void jumps_forget(struct jumps *j, uint64_t rip)
 {
-    clear_tag(j, rip & (JUMPS - 1));
+    clear_tag(j, jump_slot(rip));
 }
 
 /* Code of the page, and an instruction that runs into it. */

@@ -19,6 +19,13 @@ struct jump_area {
 };
 _Static_assert(sizeof(struct jump_area) == JUMP_AREA, "JUMP_AREA");
 
+/* Where code at rip has its entry: translated code does the same with RORX, LEA and MOVZX. */
+enum { JUMP_HASH_BITS = 14 };
+static inline unsigned jump_slot(uint64_t rip)
+{
+    return (rip + (rip >> JUMP_HASH_BITS | rip << (64 - JUMP_HASH_BITS))) & (JUMPS - 1);
+}
+
 /* With the entries that are in use, of pages that are not global. */
 struct jumps {
     struct jump_area *area;
@@ -78,7 +85,7 @@ void jumps_forget(struct jumps *j, uint64_t rip);
 /* Where the block at rip is entered, or NULL. */
 static inline void *jumps_find(const struct jumps *j, uint64_t rip)
 {
-    unsigned i = rip & (JUMPS - 1);
+    unsigned i = jump_slot(rip);
     return j->area->tag[i] == 0 - rip ? j->area->to[i] : NULL;
 }
 

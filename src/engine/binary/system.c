@@ -164,3 +164,32 @@ bool system_from_seg(struct translator *t)
         emit_store(e, to, GS_GPR(insn->rm));
     return true;
 }
+
+/* ---- registers of the guest's processor ---- */
+
+#define GS_STATE(member) (GS_VCPU + (int32_t)offsetof(struct x86_state, member))
+
+bool system_swapgs(struct translator *t)
+{
+    struct emit *e = &t->e;
+    emit_load(e, S1, GS_VCPU + STATE_GS_BASE);
+    emit_load(e, S2, GS_STATE(kernel_gs_base));
+    emit_store(e, S1, GS_STATE(kernel_gs_base));
+    emit_store(e, S2, GS_VCPU + STATE_GS_BASE);
+    return true;
+}
+
+/* ECX has to be 0. */
+bool system_rdpkru(struct translator *t)
+{
+    struct emit *e = &t->e;
+    struct host_mem pkru = {HOST_NONE, HOST_NONE, 0, true, GS_STATE(pkru)};
+    struct host_mem zero = {.base = HOST_NONE, .index = HOST_NONE};
+    emit_byte(e, 0x67); /* jecxz */
+    uint8_t *is_zero = emit_jrcxz(e);
+    control_emulate_aside(t);
+    emit_here(e, is_zero);
+    emit_op_mem(e, 4, 0x8b, HOST_RAX, &pkru);
+    emit_lea(e, 4, HOST_RDX, &zero);
+    return true;
+}

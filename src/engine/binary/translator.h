@@ -71,6 +71,8 @@ enum how {
     HOW_STI,
     HOW_FROM_SEG,
     HOW_BIT_STRING,
+    HOW_SWAPGS,
+    HOW_RDPKRU,
     HOW_STAC,
     HOW_CLAC,
 };
@@ -98,6 +100,8 @@ bool system_popf(struct translator *t);
 bool system_cli(struct translator *t);
 bool system_sti(struct translator *t);
 bool system_from_seg(struct translator *t);
+bool system_swapgs(struct translator *t);
+bool system_rdpkru(struct translator *t);
 bool system_set_ac(struct translator *t, bool ac);
 /* Leaves at t->at if anything is asked of the vCPU. */
 void system_look(struct translator *t);
