@@ -39,8 +39,8 @@ struct context {
     void *resume; /* under LEAVE_EMULATE: the host code behind the instruction, or NULL */
     uint64_t interrupt_flag; /* RFLAGS.IF, in its place */
     uint64_t status_mask;    /* masks for PEXT and PDEP: RFLAGS' status flags and DF */
-    uint64_t mask_63, mask_not_63, mask_31, mask_not_31;
-    uint8_t pad2[CTX_FPU - 0xc8];
+    uint64_t mask_63, mask_not_63, mask_31, mask_not_31, mask_sign;
+    uint8_t pad2[CTX_FPU - 0xd0];
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
 
@@ -71,6 +71,7 @@ AT(mask_63, CTX_MASK_63);
 AT(mask_not_63, CTX_MASK_NOT_63);
 AT(mask_31, CTX_MASK_31);
 AT(mask_not_31, CTX_MASK_NOT_31);
+AT(mask_sign, CTX_MASK_SIGN);
 AT(fpu, CTX_FPU);
 #undef AT
 _Static_assert(sizeof(struct context) == CONTEXT_SIZE, "the vCPU comes behind it");
@@ -89,9 +90,10 @@ enum fpu_home { FPU_IN_HOST, FPU_IN_CONTEXT, FPU_IN_STATE };
 struct single {
     uintptr_t
         site; /* the host code that it is left from, shifted (doubled; bit 0: by a fault), or 0 */
-    void *resume;   /* the host code behind it */
-    uint32_t block; /* that both are in */
-    uint16_t next;  /* offset of the next instruction in the guest page */
+    void *resume;    /* the host code behind it */
+    uint32_t block;  /* that both are in */
+    uint16_t next;   /* offset of the next instruction in the guest page */
+    uint16_t behind; /* instructions of the block behind it */
     uint16_t form;
     bool fpu; /* it looks at the vector or x87 registers, or might */
     _Alignas(struct block) uint8_t room[sizeof(struct block) + 2 * sizeof(struct op)];
@@ -107,6 +109,9 @@ struct binary_vcpu {
     enum fpu_home fpu;
     void *resume;           /* the host code of the instruction to go on with, or NULL */
     uint32_t resume_block;  /* the block it is in */
+    unsigned resume_insns;  /* instructions from there to the block's end: what it counts at once */
+    uint64_t limit;         /* run()'s, which the count of instructions is not to exceed */
+    bool counted;           /* there is one, so they have to be counted */
     bool stepping;          /* towards the next instruction's beginning */
     uint64_t fault_address; /* the host's, under LEAVE_FAULT */
     int fault_signal;
@@ -133,7 +138,8 @@ struct binary_vm {
     struct code code;
     struct windows windows;
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
-    uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece;
+    uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece,
+        *limit_piece;
     uint64_t components; /* of XSAVE that translated code may use here */
     uint8_t *checked;    /* a bit for each two bytes of RAM: the access there needs a look at page
                             ends */
@@ -163,7 +169,8 @@ enum {
     KEY_X87 = 1u << 1,
     KEY_SSE = 1u << 2,
     KEY_AVX = 1u << 3,
-    KEY_PKU = 1u << 4
+    KEY_PKU = 1u << 4,
+    KEY_COUNTED = 1u << 5
 };
 
 /* run.c */

@@ -14,6 +14,7 @@
 static void leave_for(struct translator *t, const uint8_t *piece, bool go_on)
 {
     struct emit *e = &t->e;
+    count_back(t, t->done);
     emit_in_page(e, (int32_t)t->at);
     if (go_on) {
         emit_byte(e, 0x4c); /* lea r15, [rip + 5]: behind the jump */
@@ -35,6 +36,7 @@ void control_emulate(struct translator *t)
 
 void control_request(struct translator *t)
 {
+    count_back(t, t->done);
     emit_in_page(&t->e, (int32_t)t->at);
     emit_jump(&t->e, t->vm->request_piece);
 }
@@ -73,10 +75,19 @@ static void add_link(struct translator *t, uint8_t *rel32, int32_t target)
     emit_jump(&t->e, t->vm->link_piece);
 }
 
-static void lead_on(struct translator *t, uint8_t *rel32, int32_t target)
+static void lead_on(struct translator *t, const struct side_exit *x)
 {
+    uint8_t *rel32 = x->rel32;
+    int32_t target = x->target;
     if (t->e.full)
         return;
+    if ((t->key & KEY_COUNTED) && !x->last) {
+        emit_point(rel32, t->e.at);
+        count_back(t, x->done);
+        rel32 = emit_patchable_jump(&t->e);
+        if (t->e.full)
+            return;
+    }
     if (!in_page(target)) {
         emit_point(rel32, t->e.at);
         emit_in_page(&t->e, target);
@@ -86,15 +97,15 @@ static void lead_on(struct translator *t, uint8_t *rel32, int32_t target)
     add_link(t, rel32, target);
 }
 
-static void add_exit(struct translator *t, uint8_t *rel32, int32_t target)
+static void add_exit(struct translator *t, uint8_t *rel32, int32_t target, bool last)
 {
-    t->exit[t->exits++] = (struct side_exit){rel32, target};
+    t->exit[t->exits++] = (struct side_exit){rel32, target, t->done + 1, last};
 }
 
 void control_side_exits(struct translator *t)
 {
     for (unsigned i = 0; i < t->exits; i++)
-        lead_on(t, t->exit[i].rel32, t->exit[i].target);
+        lead_on(t, &t->exit[i]);
 }
 
 /* Goes to the guest address in S1, by the jump cache. */
@@ -120,7 +131,7 @@ static void emit_jump_tail(struct emit *e, const uint8_t *miss)
 void control_go(struct translator *t, int32_t target)
 {
     if (in_page(target)) {
-        add_exit(t, emit_patchable_jump(&t->e), target);
+        add_exit(t, emit_patchable_jump(&t->e), target, true);
     } else {
         emit_in_page(&t->e, target);
         emit_jump_tail(&t->e, t->vm->miss_piece);
@@ -142,7 +153,7 @@ bool control_jcc(struct translator *t)
         control_emulate(t);
         return true;
     }
-    add_exit(t, emit_patchable_jump_if(&t->e, t->insn.opcode & 15u), target);
+    add_exit(t, emit_patchable_jump_if(&t->e, t->insn.opcode & 15u), target, false);
     return false;
 }
 
@@ -162,13 +173,13 @@ static void exit_on_rcx(struct translator *t, bool zero, int32_t target)
     struct emit *e = &t->e;
     uint8_t *is_zero = emit_jrcxz(e);
     if (!zero) {
-        add_exit(t, emit_patchable_jump(e), target);
+        add_exit(t, emit_patchable_jump(e), target, false);
         emit_here(e, is_zero);
         return;
     }
     uint8_t *on = emit_jump_short(e);
     emit_here(e, is_zero);
-    add_exit(t, emit_patchable_jump(e), target);
+    add_exit(t, emit_patchable_jump(e), target, false);
     emit_here(e, on);
 }
 
@@ -305,6 +316,10 @@ bool binary_emit_pieces(struct binary_vm *vm)
     vm->request_piece = e.at;
     emit_store(&e, S1, GS_VCPU + STATE_RIP);
     emit_leave(&e, LEAVE_REQUEST);
+
+    vm->limit_piece = e.at;
+    emit_store(&e, S1, GS_VCPU + STATE_RIP);
+    emit_leave(&e, LEAVE_LIMIT);
 
     vm->link_piece = e.at;
     emit_leave(&e, LEAVE_LINK);

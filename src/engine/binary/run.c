@@ -71,12 +71,14 @@ static bool mode_allows(const struct engine_vcpu *v)
            !v->step_once && c->s.activity == X86_ACTIVE && (c->s.cr0 & CR0_NE);
 }
 
-static uint32_t mode_key(const struct x86_cpu *c)
+static uint32_t mode_key(const struct binary_vcpu *b)
 {
+    const struct x86_cpu *c = &b->v->cpu;
     bool avx = !c->no_sse && (c->s.cr4 & CR4_OSXSAVE) &&
                (c->s.xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX);
     return (is_user(c) ? KEY_USER : 0) | (c->no_x87 ? 0 : KEY_X87) | (c->no_sse ? 0 : KEY_SSE) |
-           (avx ? KEY_AVX : 0) | (c->s.cr4 & CR4_PKE ? KEY_PKU : 0);
+           (avx ? KEY_AVX : 0) | (c->s.cr4 & CR4_PKE ? KEY_PKU : 0) |
+           (b->counted ? KEY_COUNTED : 0);
 }
 
 static enum x86_privilege privilege(const struct binary_vcpu *b)
@@ -199,7 +201,7 @@ static void check_jumps_key(struct binary_vcpu *b, uint32_t key)
 static void *find_code(struct binary_vcpu *b)
 {
     struct x86_cpu *c = &b->v->cpu;
-    uint32_t key = mode_key(c);
+    uint32_t key = mode_key(b);
     struct jumps *jumps = spaces_jumps(&b->spaces, is_user(c));
     check_jumps_key(b, key);
     void *known = jumps_find(jumps, c->s.rip);
@@ -230,6 +232,7 @@ static void prepare(struct binary_vcpu *b, void *code)
     uint64_t flags = x86_rflags(c);
     binary_fpu_to_host(b);
     x->code = code;
+    x->left = (int64_t)(b->limit - c->insns);
     x->ac = is_user(c) ? 0 : flags & FLAG_AC;
     x->interrupt_flag = flags & FLAG_IF;
     x->table = spaces_table(&b->spaces, current_view(c))->entry;
@@ -251,6 +254,8 @@ static void take_back(struct binary_vcpu *b)
     x86_set_rflags(c, old | x->ac | x->interrupt_flag | (x->flags & (FLAGS_STATUS | FLAG_DF)));
     if (!is_user(c))
         x86_update_view(c);
+    if (b->counted)
+        c->insns = b->limit - (uint64_t)x->left - (b->resume ? b->resume_insns : 0);
 }
 
 static void enter(struct binary_vcpu *b, void *code)
@@ -308,15 +313,19 @@ static struct block *block_of(struct single *s)
     return (struct block *)(void *)s->room;
 }
 
-/* The host code of block n's instruction at an offset in the guest page, or NULL. */
-static void *host_code(const struct code *code, uint32_t n, unsigned offset)
+/* The host code of block n's instruction at an offset in the guest page, and how many there are
+ * from there on; or NULL. */
+static void *host_code(const struct code *code, uint32_t n, unsigned offset, unsigned *behind)
 {
     const struct translation *t = &code->block[n];
     const struct point *p = &code->point[t->points];
     unsigned at = offset - (unsigned)(t->gpa & (MEMORY_PAGE_SIZE - 1));
-    for (unsigned i = 0; i < t->insns; i++)
-        if (p[i].guest == at)
+    for (unsigned i = 0; i < t->insns; i++) {
+        if (p[i].guest == at) {
+            *behind = t->insns - i;
             return code_run(code, t->code + p[i].host);
+        }
+    }
     return NULL;
 }
 
@@ -336,7 +345,9 @@ static bool make_single(struct binary_vcpu *b, struct single *s, uintptr_t site,
     s->next = (uint16_t)(offset + insn.len);
     s->fpu = uses_fpu(&insn);
     s->form = insn.form;
-    s->resume = host_code(code, n, s->next);
+    unsigned behind = 0;
+    s->resume = host_code(code, n, s->next, &behind);
+    s->behind = (uint16_t)behind;
     s->site = site;
     return true;
 }
@@ -348,7 +359,7 @@ static bool goes_on(const struct binary_vcpu *b, const struct single *s, uint64_
     const struct x86_cpu *c = &b->v->cpu;
     const struct translation *t = &b->vm->code.block[s->block];
     return s->resume && c->s.rip == b->context->base + s->next && b->forgotten == forgotten &&
-           !t->dropped && t->key == mode_key(c);
+           !t->dropped && t->key == mode_key(b);
 }
 
 /* Where translated code was left, and whether by a fault: an instruction that is always for C
@@ -378,6 +389,7 @@ static enum engine_exit emulate_at(struct binary_vcpu *b, uintptr_t site, uint32
     if (goes_on(b, s, forgotten)) {
         b->resume = s->resume;
         b->resume_block = s->block;
+        b->resume_insns = s->behind;
     }
     return ENGINE_LIMIT;
 }
@@ -600,8 +612,14 @@ static enum engine_exit attend_leave(struct binary_vcpu *b)
     case LEAVE_EMULATE:
         return x->resume ? emulate_at(b, site_of(x->resume, false), NO_BLOCK) : emulate_one(b);
     case LEAVE_FAULT: return after_fault(b);
+    case LEAVE_LIMIT: binary_fpu_to_state(b); return emulate_run_inside(b->v, b->limit);
     default: return ENGINE_LIMIT;
     }
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 static enum engine_exit step(struct binary_vcpu *b)
@@ -610,8 +628,8 @@ static enum engine_exit step(struct binary_vcpu *b)
     if (!mode_allows(b->v)) {
         forget_place(b);
         binary_fpu_to_state(b);
-        bool step_one = c->code == X86_CODE64;
-        return emulate_run_inside(b->v, c->insns + (step_one ? 1 : EMULATE_AT_A_TIME));
+        uint64_t most = c->code == X86_CODE64 ? 1 : EMULATE_AT_A_TIME;
+        return emulate_run_inside(b->v, least(c->insns + most, b->limit));
     }
     if (asked(b)) {
         forget_place(b);
@@ -623,6 +641,12 @@ static enum engine_exit step(struct binary_vcpu *b)
         b->resume = NULL;
     if (c->s.rip == b->retry_rip)
         retry(b);
+    if (b->resume && b->counted) {
+        if (c->insns + b->resume_insns > b->limit)
+            b->resume = NULL;
+        else
+            c->insns += b->resume_insns;
+    }
     void *code = b->resume ? b->resume : find_code(b);
     if (!code)
         return emulate_one(b);
@@ -636,6 +660,9 @@ enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit)
     enum engine_exit exit = ENGINE_LIMIT;
     if (!binary_signals_enter(b))
         return ENGINE_FAILED;
+    b->limit = insns_limit;
+    b->counted = insns_limit != UINT64_MAX;
+    forget_place(b);
     emulate_enter_gate(v);
     do
         exit = v->cpu.insns < insns_limit ? step(b) : ENGINE_LIMIT;

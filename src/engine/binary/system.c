@@ -97,6 +97,7 @@ bool system_popf(struct translator *t)
     emit_lea(e, 8, HOST_RSP, &above);
     emit_write_flags(e);
     t->at = t->next;
+    t->done++;
     system_look(t);
     return true;
 }

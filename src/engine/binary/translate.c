@@ -88,6 +88,7 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         enum x86_decode_status status = decode(t);
         if (status == X86_DECODE_SHORT)
             break;
+        t->done = n;
         point[n++] = (struct point){(uint16_t)(t->e.at - t->start), (uint16_t)(t->at - t->first)};
         if (status != X86_DECODED) {
             control_emulate(t);
@@ -99,6 +100,7 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         t->look = false;
         ended = translate_insn(t, binary_how(&t->insn, t->key));
         t->at = t->next;
+        t->done = n;
         if (look && !ended)
             system_look(t);
     }
@@ -139,6 +141,7 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     struct translation block = {
         .gpa = gpa, .gpa2 = gpa2, .key = key, .points = c->points, .first_link = c->links};
     block.near = (uint16_t)(t.e.at - t.start);
+    count_block(&t);
     struct point *point = &c->point[c->points];
     unsigned n = translate_insns(&t, point, region->offset + (page_gpa - region->gpa));
     if (n == 0)
@@ -149,6 +152,7 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     block.bytes = (uint16_t)(t.at - t.first);
     point[n] = (struct point){(uint16_t)(t.e.at - t.start), block.bytes};
     control_side_exits(&t);
+    count_finish(&t, n);
     block.links = (uint16_t)(c->links - block.first_link);
     if (!t.e.full)
         return code_commit(c, &t.e, &block);

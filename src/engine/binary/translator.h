@@ -22,6 +22,16 @@ enum { TRANSLATOR_INSNS = 64, TRANSLATOR_EXITS = TRANSLATOR_INSNS + 1 };
 struct side_exit {
     uint8_t *rel32; /* of the branch */
     int32_t target; /* from the guest page's start */
+    unsigned done;  /* instructions executed when it is taken */
+    bool last;      /* that is all of the block's */
+};
+
+/* Where the number of instructions that a block counts is still to be written, less those that have
+ * been executed there. */
+struct count_fix {
+    uint8_t *at;
+    unsigned done;
+    bool negative;
 };
 
 struct translator {
@@ -39,6 +49,9 @@ struct translator {
     const struct x86_form *form;
     uint8_t across[16]; /* the bytes of an instruction that goes on in another page */
     bool is_across;
+    unsigned done; /* instructions before the one at `at` */
+    struct count_fix fix[2 * TRANSLATOR_EXITS + 2];
+    unsigned fixes;
     bool look;  /* for requests, behind the next instruction */
     bool check; /* its accesses are looked at for page ends */
     struct side_exit exit[TRANSLATOR_EXITS];
@@ -107,6 +120,13 @@ bool system_set_ac(struct translator *t, bool ac);
 void system_look(struct translator *t);
 /* BT, BTS, BTR, BTC on a bit string in memory. */
 bool rewrite_bit_string(struct translator *t);
+
+/* count.c: counting instructions, for those who limit them (KEY_COUNTED). A block counts all of its
+ * instructions when it is entered, and takes back what it did not execute where it is left early.
+ */
+void count_block(struct translator *t);
+void count_back(struct translator *t, unsigned done);
+void count_finish(struct translator *t, unsigned insns);
 
 /* control.c: branches. True: the block ends here. */
 bool control_jcc(struct translator *t);
