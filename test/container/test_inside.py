@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import socket
+import subprocess
 import threading
 
 from harness.bundle import Bundle
@@ -48,6 +49,58 @@ def test_joined_namespaces(t):
     b.id, second = b.id, other.id
     b.delete()
     assert not (b.state / second).exists()
+
+
+JOINED = dict(user="user", mount="mnt", cgroup="cgroup", time="time", pid="pid", network="net",
+              ipc="ipc", uts="uts")
+
+
+def joins(t, b, pid, kinds):
+    """A second container in these namespaces of that process finds itself there."""
+    other = Bundle.__new__(Bundle)
+    other.__dict__.update(b.__dict__, id=b.id + "-2", config=json.loads(json.dumps(b.config)))
+    for name in ("timeOffsets", "uidMappings", "gidMappings"):
+        other.linux.pop(name, None)
+    for kind in JOINED:
+        if kind in kinds or kind in ("time", "user"):
+            other.drop_namespace(kind)
+        if kind in kinds:
+            other.add_namespace(kind, path=f"/proc/{pid}/ns/{JOINED[kind]}")
+    if "uts" in kinds:
+        other.config.pop("hostname")
+    names = [JOINED[kind] for kind in kinds]
+    done = other.sh(f"for n in {' '.join(names)}; do readlink /proc/self/ns/$n; done").run()
+    assert done.returncode == 0, (kinds, done.stderr)
+    assert done.stdout.split() == [os.readlink(f"/proc/{pid}/ns/{n}") for n in names], kinds
+    assert not (b.state / other.id).exists()
+
+
+def test_every_namespace_can_be_joined(t):
+    b = Bundle(t).sh("while :; do sleep 0.05; done")
+    b.add_namespace("time")
+    b.linux["timeOffsets"] = dict(boottime=dict(secs=1000000, nanosecs=0))
+    b.own_users()
+    b.create()
+    b.start()
+    kinds = [kind for kind in JOINED if kind != "mount"]
+    for some in (["time"], ["cgroup"], ["user"], kinds):
+        joins(t, b, b.pid(), some)
+    b.delete()
+
+
+def test_a_mount_namespace_can_be_joined(t):
+    """One in which the root is to be found under the same name."""
+    b = Bundle(t)
+    holder = subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo ready; exec sleep 1000"],
+                              stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"ready\n"
+        subprocess.run(["nsenter", "--mount", "--target", str(holder.pid), "mount", "-t", "proc",
+                        "proc", str(b.rootfs / "proc")], check=True)
+        joins(t, b, holder.pid, ["mount"])
+    finally:
+        holder.kill()
+        holder.wait()
 
 
 def test_a_user_namespace(t):
