@@ -18,7 +18,7 @@
 #include "x86/cpu.h"
 #include "x86/cpuid.h"
 
-enum { HARDWARE_VCPUS = 16 };
+enum { HARDWARE_VCPUS = 16, HARDWARE_BREAKPOINTS = 3 };
 
 /* /dev/kvm, and what it can do. */
 struct kvm {
@@ -33,7 +33,7 @@ struct kvm_facts {
     unsigned tsc_khz;      /* of the counter that guests read; 0: KVM does not tell */
     bool obeys_cpuid;      /* guests see what KVM_SET_CPUID2 says, and not the host's CPUID */
     bool obeys_tsc_offset; /* guests read the counter with the offset that KVM was given */
-    bool raises_syscall;   /* SYSCALL goes to CPL 0 */
+    bool raises_syscall;   /* SYSCALL goes to CPL 0; if not, see route.c */
     uint64_t cr4;          /* bits that CR4 can have although no CPUID says so */
 };
 
@@ -67,7 +67,7 @@ struct engine_vcpu {
     atomic_bool kicked; /* someone has sent it, or is about to */
     pthread_t thread;   /* while inside */
 
-    uint64_t breakpoint[2]; /* of KVM's, on the guest's code (route.c) */
+    uint64_t breakpoint[HARDWARE_BREAKPOINTS]; /* of KVM's, on the guest's code (route.c) */
 
     bool tsc_known;
     int64_t tsc_offset; /* what KVM adds to the host's counter */
