@@ -8,6 +8,7 @@
 #ifndef DOPPEL_SILICON_CASE_H
 #define DOPPEL_SILICON_CASE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -88,7 +89,8 @@ struct silicon_case {
 /* How it ended: the exception, and what that left. */
 struct case_end {
     uint32_t vector, error;
-    uint64_t cr2; /* with #PF */
+    uint64_t cr2;     /* with #PF */
+    bool no_pointers; /* this engine does not know the x87 opcode and pointers */
     struct case_regs after;
     uint8_t data[CASE_WRITABLE];
 };

@@ -41,6 +41,7 @@ enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40 };
 enum { INSNS = 100000 };
 
 struct emulated {
+    const struct engine *engine;
     struct memory memory;
     struct engine_vm *vm;
     struct engine_vcpu *vcpu;
@@ -206,8 +207,8 @@ static int no_interrupt(void *ctx)
     return -1;
 }
 
-bool emulated_open(struct emulated **out, const struct case_pattern *pattern, bool segments,
-                   bool avx, struct error *err)
+bool emulated_open(struct emulated **out, const struct engine *engine,
+                   const struct case_pattern *pattern, bool segments, bool avx, struct error *err)
 {
     static const struct x86_host host = {.pio_read = no_pio_read,
                                          .pio_write = no_pio_write,
@@ -218,15 +219,16 @@ bool emulated_open(struct emulated **out, const struct case_pattern *pattern, bo
     *out = e;
     if (!e)
         return error_set(err, "no memory");
+    e->engine = engine;
     if (!memory_create(&e->memory, RAM, err) ||
-        !engine_emulate.vm_create(&e->vm, &e->memory, x86_model_find("x86-64-v3"), 1, err) ||
-        !engine_emulate.vcpu_create(&e->vcpu, e->vm, 0, &host, err))
+        !e->engine->vm_create(&e->vm, &e->memory, x86_model_find("x86-64-v3"), 1, err) ||
+        !e->engine->vcpu_create(&e->vcpu, e->vm, 0, &host, err))
         return false;
     e->pattern = pattern;
     e->next_table = TABLES + 4096;
     write_system(e, segments);
     for (unsigned wide = 0; wide < 2; wide++) {
-        engine_emulate.get_state(e->vcpu, &e->start[wide]);
+        e->engine->get_state(e->vcpu, &e->start[wide]);
         make_start(&e->start[wide], wide, segments);
         e->start[wide].xcr0 = XCR0_X87 | XCR0_SSE | (avx ? XCR0_AVX : 0);
     }
@@ -235,8 +237,8 @@ bool emulated_open(struct emulated **out, const struct case_pattern *pattern, bo
 
 void emulated_close(struct emulated *e)
 {
-    engine_emulate.vcpu_destroy(e->vcpu);
-    engine_emulate.vm_destroy(e->vm);
+    e->engine->vcpu_destroy(e->vcpu);
+    e->engine->vm_destroy(e->vm);
     memory_destroy(&e->memory);
     free(e);
 }
@@ -312,7 +314,8 @@ static bool read_end(struct emulated *e, const struct x86_state *s, struct case_
     if (vector > 255)
         return false;
     uint64_t frame = s->gpr[X86_RSP] - HIGH;
-    *end = (struct case_end){.vector = (uint32_t)vector};
+    *end =
+        (struct case_end){.vector = (uint32_t)vector, .no_pointers = e->engine != &engine_emulate};
     if (has_error_code(end->vector)) {
         end->error = (uint32_t)read64(e, frame);
         frame += 8;
@@ -340,10 +343,10 @@ bool emulated_run(struct emulated *e, const struct silicon_case *c, struct case_
         memcpy(&s.vec[i].u8[16], c->before.upper + 16 * i, 16);
     put_memory(e, c);
     put_code(e, c, true);
-    engine_emulate.set_state(e->vcpu, &s);
-    uint64_t limit = engine_emulate.instructions(e->vcpu) + INSNS;
-    enum engine_exit exit = engine_emulate.run(e->vcpu, limit);
-    engine_emulate.get_state(e->vcpu, &s);
+    e->engine->set_state(e->vcpu, &s);
+    uint64_t limit = e->engine->instructions(e->vcpu) + INSNS;
+    enum engine_exit exit = e->engine->run(e->vcpu, limit);
+    e->engine->get_state(e->vcpu, &s);
     put_code(e, c, false);
     *data = memory_hva(&e->memory, DATA);
     *why = exit == ENGINE_SHUTDOWN ? "the engine shut down"

@@ -8,10 +8,11 @@
 #include "case.h"
 
 struct emulated;
+struct engine;
 
 /* segments: 32-bit code has FS and GS with a base and a limit, as natively; avx: XCR0 has AVX. */
-bool emulated_open(struct emulated **e, const struct case_pattern *pattern, bool segments, bool avx,
-                   struct error *err);
+bool emulated_open(struct emulated **e, const struct engine *engine,
+                   const struct case_pattern *pattern, bool segments, bool avx, struct error *err);
 void emulated_close(struct emulated *e);
 
 /* False: the engine did not come to an end; why says what it did. The data stays where it is until

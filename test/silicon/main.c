@@ -1,6 +1,6 @@
 /*
- * silicon: the processor underneath as the oracle for the emulating engine. For each form of the
- * tables, cases are made, run natively and by the engine, and their ends compared.
+ * silicon: the processor underneath as the oracle for an engine. For each form of the tables, cases
+ * are made, run natively and by the engine, and their ends compared.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -10,6 +10,7 @@
 
 #include "compare.h"
 #include "emulated.h"
+#include "engine/engine.h"
 #include "generate.h"
 #include "native.h"
 #include "random.h"
@@ -23,6 +24,7 @@ struct options {
     bool seeded;          /* --seed was given */
     bool mode32, mode64, forever;
     unsigned reports; /* per form */
+    const struct engine *engine;
     const char *list; /* print instead of running: forms, cases, undefined */
 };
 
@@ -225,22 +227,34 @@ static int usage(void)
 {
     fprintf(stderr, "usage: silicon [--seed N] [--cases N] [--form MNEMONIC] [--case SEED]\n"
                     "               [--mode 32|64] [--reports N] [--forever]\n"
+                    "               [--engine emulate|binary]\n"
                     "       silicon --list forms|cases|undefined\n");
     return 2;
 }
 
+static const struct engine *engine_named(const char *name)
+{
+    static const struct engine *const engines[] = {&engine_emulate, &engine_binary};
+    for (unsigned i = 0; i < ARRAY_LEN(engines); i++)
+        if (strcmp(engines[i]->name, name) == 0)
+            return engines[i];
+    return NULL;
+}
+
 static bool parse(int argc, char **argv, struct options *o)
 {
-    static const struct option names[] = {{"seed", required_argument, NULL, 's'},
-                                          {"cases", required_argument, NULL, 'n'},
-                                          {"form", required_argument, NULL, 'f'},
-                                          {"case", required_argument, NULL, 'c'},
-                                          {"mode", required_argument, NULL, 'm'},
-                                          {"reports", required_argument, NULL, 'r'},
-                                          {"forever", no_argument, NULL, 'e'},
-                                          {"list", required_argument, NULL, 'l'},
-                                          {0}};
-    *o = (struct options){.seed = 1, .cases = 100, .mode32 = true, .mode64 = true, .reports = 2};
+    static const struct option names[] = {
+        {"seed", required_argument, NULL, 's'},   {"cases", required_argument, NULL, 'n'},
+        {"form", required_argument, NULL, 'f'},   {"case", required_argument, NULL, 'c'},
+        {"mode", required_argument, NULL, 'm'},   {"reports", required_argument, NULL, 'r'},
+        {"forever", no_argument, NULL, 'e'},      {"list", required_argument, NULL, 'l'},
+        {"engine", required_argument, NULL, 'g'}, {0}};
+    *o = (struct options){.seed = 1,
+                          .cases = 100,
+                          .mode32 = true,
+                          .mode64 = true,
+                          .reports = 2,
+                          .engine = &engine_emulate};
     for (int k; (k = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (k) {
         case 's':
@@ -257,6 +271,11 @@ static bool parse(int argc, char **argv, struct options *o)
         case 'r': o->reports = (unsigned)strtoul(optarg, NULL, 0); break;
         case 'e': o->forever = true; break;
         case 'l': o->list = optarg; break;
+        case 'g':
+            o->engine = engine_named(optarg);
+            if (!o->engine)
+                return false;
+            break;
         default: return false;
         }
     }
@@ -270,8 +289,8 @@ static bool prepare(struct run *r, struct error *err)
         return error_set(err, "no memory");
     case_pattern(&r->pattern);
     return native_open(&r->native, &r->pattern, err) &&
-           emulated_open(&r->emulated, &r->pattern, native_has_segments(r->native),
-                         native_has_avx(r->native), err);
+           emulated_open(&r->emulated, r->options.engine, &r->pattern,
+                         native_has_segments(r->native), native_has_avx(r->native), err);
 }
 
 static int run_and_report(struct run *r)
@@ -310,5 +329,10 @@ int main(int argc, char **argv)
         return usage();
     if (run.options.list)
         return list(&run.options);
+    char why[256];
+    if (!run.options.engine->usable(why, sizeof why)) {
+        printf("1..1\nok 1 engine # SKIP %s: %s\n", run.options.engine->name, why);
+        return 0;
+    }
     return run.options.forever ? run_forever(&run) : run_and_report(&run);
 }
