@@ -47,5 +47,5 @@ def test_most_is_run_as_it_is(t):
                  "--json", input=b"poweroff -f\n", stdin=None)
     assert done.returncode == 0, done
     total = json.loads(done.stderr)["total"]
-    assert total["instructions"] > 100_000_000
-    assert total["direct"] > 0.9 * total["instructions"], total
+    # The boot takes more than 100 million instructions.
+    assert 0 < total["emulated"] < 5_000_000, total
