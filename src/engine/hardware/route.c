@@ -1,5 +1,5 @@
 /*
- * Round what some hosts' KVM does wrongly in 64-bit mode; docs/hardware.md has the evidence.
+ * Round what some hosts' KVM does wrongly; docs/hardware.md has the evidence.
  *
  * #UD at CPL 3 for what its interpreter does not know: INT n, or an instruction that raises #GP.
  * Nothing is lost by it: the exception is taken back, and `emulate` does the instruction.
@@ -27,37 +27,43 @@ static bool read_linear(struct engine_vcpu *v, uint64_t lin, void *to, unsigned 
            memory_read(v->vm->memory, gpa, to, n);
 }
 
-/* Where an exception goes in 64-bit mode (SDM 3, figure 6-8); 0: nowhere yet. */
+/* Where an exception goes in protected mode (SDM 3, figures 6-2 and 6-8); 0: nowhere yet. */
 static uint64_t handler_of(struct engine_vcpu *v, unsigned vector)
 {
-    enum { GATE_SIZE = 16 };
     const struct x86_state *s = &v->cpu.s;
-    uint32_t at = vector * GATE_SIZE;
-    uint8_t gate[GATE_SIZE];
+    uint32_t size = s->efer & EFER_LMA ? 16 : 8, at = vector * size;
+    uint8_t gate[16] = {0};
     x86_update_mode(&v->cpu);
-    if (!(s->efer & EFER_LMA) || s->idtr.limit < at + GATE_SIZE - 1 ||
-        !read_linear(v, s->idtr.base + at, gate, sizeof gate))
+    if (!(s->cr0 & CR0_PE) || s->idtr.limit < at + size - 1 ||
+        !read_linear(v, s->idtr.base + at, gate, size))
         return 0;
-    return load_u16(gate) | (uint64_t)load_u16(gate + 6) << 16 | (uint64_t)load_u32(gate + 8) << 32;
+    uint64_t offset = load_u16(gate) | (uint64_t)load_u16(gate + 6) << 16;
+    return size == 16 ? offset | (uint64_t)load_u32(gate + 8) << 32 : offset;
 }
 
-/* What an exception pushes in 64-bit mode, behind its error code. */
+/* What an exception pushes. */
 struct frame {
-    uint64_t rip, cs, rflags, rsp, ss;
+    uint64_t error, rip, cs, rflags, rsp, ss;
 };
 
-/* Whether the vCPU is at the handler's first instruction and came from CPL 3. */
-static bool entered_from_user(struct engine_vcpu *v, unsigned vector, uint64_t *error,
-                              struct frame *f)
+/* Reads it from the stack: 64-bit words, or 32-bit ones, of which the lower halves are told. */
+static bool read_frame(struct engine_vcpu *v, bool has_error, struct frame *f)
 {
-    uint64_t rsp = v->cpu.s.gpr[X86_RSP];
-    bool pushes_error = vector == X86_PF;
-    if (!v->cpu.s.rip || v->cpu.s.rip != handler_of(v, vector))
-        return false;
-    if (pushes_error && !read_linear(v, rsp, error, sizeof *error))
-        return false;
-    return read_linear(v, rsp + (pushes_error ? sizeof *error : 0), f, sizeof *f) &&
-           (f->cs & 3) == 3;
+    const struct x86_state *s = &v->cpu.s;
+    unsigned size = s->efer & EFER_LMA ? 8 : 4, count = has_error ? 6 : 5;
+    uint64_t base = size == 8 ? 0 : s->seg[X86_SS].base, word[6] = {0};
+    for (unsigned i = 0; i < count; i++)
+        if (!read_linear(v, base + s->gpr[X86_RSP] + i * size, &word[6 - count + i], size))
+            return false;
+    *f = (struct frame){word[0], word[1], word[2], word[3], word[4], word[5]};
+    return true;
+}
+
+/* Whether the vCPU is at the handler's first instruction and came from CPL 3. */
+static bool entered_from_user(struct engine_vcpu *v, unsigned vector, struct frame *f)
+{
+    return v->cpu.s.rip && v->cpu.s.rip == handler_of(v, vector) &&
+           read_frame(v, vector == X86_PF, f) && (f->cs & 3) == 3 && !(f->rflags & FLAG_VM);
 }
 
 /* ---- #UD ---- */
@@ -78,7 +84,7 @@ static bool undo_undefined(struct engine_vcpu *v)
     struct x86_state *s = &v->cpu.s;
     struct x86_segment cs, ss;
     struct frame f;
-    if (!entered_from_user(v, X86_UD, NULL, &f) || !read_segment(v, (uint16_t)f.cs, &cs) ||
+    if (!entered_from_user(v, X86_UD, &f) || !read_segment(v, (uint16_t)f.cs, &cs) ||
         !read_segment(v, (uint16_t)f.ss, &ss))
         return false;
     s->seg[X86_CS] = cs;
@@ -117,10 +123,9 @@ static bool undo_fetch(struct engine_vcpu *v)
 {
     enum { PRESENT = 1u << 0, USER_FETCH = 1u << 2 | 1u << 4 };
     struct x86_state *s = &v->cpu.s;
-    uint64_t error;
     struct frame f;
-    if (!s->lstar || s->cr2 != s->lstar || !entered_from_user(v, X86_PF, &error, &f) ||
-        f.rip != s->lstar || (error & ~(uint64_t)PRESENT) != USER_FETCH ||
+    if (!s->lstar || s->cr2 != s->lstar || !entered_from_user(v, X86_PF, &f) || f.rip != s->lstar ||
+        (f.error & ~(uint64_t)PRESENT) != USER_FETCH ||
         (f.rflags & s->sfmask & ~(uint64_t)(FLAG_1 | FLAG_RF)))
         return false;
     s->rip = f.rip;
