@@ -51,7 +51,22 @@ static bool drop(struct engine_vm *vm, uint64_t gpa, uint64_t len)
     return code_has_page(&bvm->code, gpa);
 }
 
-static const struct emulate_hooks hooks = {watch, drop};
+/* Writes to a page of code, one after another in the same page, after which its code is given up:
+ * such a page is being filled with something else. */
+enum { WRITES_IN_A_ROW = 4 };
+
+static bool give_up(struct engine_vm *vm, uint64_t gpa)
+{
+    struct binary_vm *b = vm->attached;
+    uint64_t page = gpa >> MEMORY_PAGE_BITS;
+    if (page != b->written_page) {
+        b->written_page = page;
+        b->writes = 0;
+    }
+    return ++b->writes >= WRITES_IN_A_ROW;
+}
+
+static const struct emulate_hooks hooks = {watch, drop, give_up};
 
 static void tlb_flushed(struct x86_cpu *c)
 {

@@ -140,9 +140,11 @@ struct binary_vm {
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
     uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece,
         *limit_piece;
-    uint64_t components; /* of XSAVE that translated code may use here */
-    uint8_t *checked;    /* a bit for each two bytes of RAM: the access there needs a look at page
-                            ends */
+    uint64_t components;   /* of XSAVE that translated code may use here */
+    uint64_t written_page; /* the page of code that was written last, and how often in a row */
+    unsigned writes;
+    uint8_t *checked; /* a bit for each two bytes of RAM: the access there needs a look at page
+                         ends */
 };
 
 /* enter.S: runs translated code at context->code until it leaves, for context->reason. */

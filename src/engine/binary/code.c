@@ -79,7 +79,7 @@ void code_destroy(struct code *c)
 static unsigned hash_address(uint64_t gpa, uint32_t key)
 {
     uint64_t h = (gpa ^ (uint64_t)key << 40) * UINT64_C(0x9e3779b97f4a7c15);
-    return (unsigned)(h >> 49);
+    return (unsigned)(h >> (64 - CODE_HASH_BITS));
 }
 
 static unsigned hash_page(uint64_t gpa)

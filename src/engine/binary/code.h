@@ -54,7 +54,7 @@ struct link {
     uint16_t target; /* in the guest page */
 };
 
-enum { CODE_HASH = 1 << 15 };
+enum { CODE_HASH_BITS = 17, CODE_HASH = 1 << CODE_HASH_BITS };
 
 struct code {
     pthread_mutex_t lock;

@@ -475,6 +475,30 @@ static void copy_bytes(struct translator *t)
     emit_bytes(&t->e, t->bytes, t->insn.len);
 }
 
+/* Three operands, of which two are registers in memory and the third is memory: only BMI's, which
+ * read it as a register. It goes to S1, the register that is read or the first result to S2, and
+ * MULX's second result to S1. */
+static bool copy_with_loaded_operand(struct translator *t, const struct encoding *enc)
+{
+    unsigned n = memory_size(t), scratch, reg = t->insn.reg, vvvv = t->insn.vvvv;
+    struct host_mem m;
+    struct operands o = {.reg = S2, .rm = S1, .vvvv = S2};
+    bool two_results = strcmp(t->form->mnemonic, "mulx") == 0;
+    if (!enc->vex || (n != 4 && n != 8) || !displaced(reg) || !displaced(vvvv) ||
+        !emit_operand(t, n, false, &m, &scratch))
+        return false;
+    emit_op_mem(&t->e, n, 0x8b, S1, &m);
+    if (two_results)
+        o.vvvv = reg == vvvv ? S2 : S1;
+    else
+        emit_load(&t->e, S2, GS_GPR(vvvv));
+    emit_again(t, enc, &o, false, true);
+    if (two_results && vvvv != reg)
+        emit_store(&t->e, o.vvvv, GS_GPR(vvvv));
+    emit_store(&t->e, S2, GS_GPR(reg));
+    return true;
+}
+
 bool rewrite_copy(struct translator *t)
 {
     static const unsigned both[] = {S1, S2};
@@ -490,6 +514,8 @@ bool rewrite_copy(struct translator *t)
     parse(t, &enc);
     if (enc.evex || (t->insn.is_mem && names_high_byte(t)))
         return false;
+    if (t->insn.is_mem && displaced_registers > 1)
+        return copy_with_loaded_operand(t, &enc);
     if (t->insn.is_mem) {
         unsigned n = memory_size(t), scratch = S1;
         if (n == 0 || !emit_operand(t, n, displaced_registers > 0, &m, &scratch) ||

@@ -69,6 +69,10 @@ static void drop_in_page(struct engine_vm *vm, uint64_t gpa, uint64_t len)
     _Atomic uint8_t *flags = memory_flags(vm->memory, gpa);
     if (!flags || !(atomic_load(flags) & MEMORY_CODE))
         return;
+    if (vm->hooks && vm->hooks->give_up(vm, gpa)) {
+        gpa &= ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
+        len = MEMORY_PAGE_SIZE;
+    }
     bool left = vm->hooks && vm->hooks->drop(vm, gpa, len);
     for (unsigned i = 0; i < vm->created; i++) {
         struct engine_vcpu *v = vm->vcpu[i];

@@ -23,6 +23,10 @@ struct emulate_hooks {
     /* [gpa, gpa + len), in one page, is about to be written: drop what was made of it. Returns
      * whether something made of that page is left. */
     bool (*drop)(struct engine_vm *vm, uint64_t gpa, uint64_t len);
+    /* Whether all that was made of the page at gpa is to be dropped, because it keeps being
+     * written.
+     */
+    bool (*give_up)(struct engine_vm *vm, uint64_t gpa);
 };
 
 struct engine_vcpu {
