@@ -219,6 +219,22 @@ static void finish(struct verify *v)
     signals_release(&v->signals);
 }
 
+static void print_masks(const struct lockstep *l)
+{
+    const struct lockstep_mask *m;
+    const char *why = NULL;
+    for (unsigned i = 0; (m = lockstep_mask_at(i)); i++) {
+        if (!lockstep_masked(l, m))
+            continue;
+        if (why != m->why)
+            printf("  not compared, because %s:\n   ", m->why);
+        printf(" %s", m->field);
+        why = m->why;
+    }
+    if (why)
+        printf("\n");
+}
+
 static void print_outcome(const struct verify *v)
 {
     const struct lockstep *l = &v->lockstep;
@@ -230,6 +246,7 @@ static void print_outcome(const struct verify *v)
            "  %" PRIu64 " pages of memory that were just written,\n"
            "  %" PRIu64 " accesses to devices and %" PRIu64 " interrupts\n",
            l->looks, l->checkpoints, l->pages, l->accesses, l->interrupts);
+    print_masks(l);
     if (l->difference.found)
         difference_print(stdout, l);
     else

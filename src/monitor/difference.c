@@ -158,7 +158,7 @@ void difference_print(FILE *to, const struct lockstep *l)
     fprintf(to, "After it:\n");
     print_pair(to, "", l->leader->name, l->follower->name);
     print_progress(to, d);
-    lockstep_compare(&d->after[0], &d->after[1], print_field, to);
+    lockstep_compare(l, &d->after[0], &d->after[1], print_field, to);
     print_memory(to, d);
     print_accesses(to, l);
 }

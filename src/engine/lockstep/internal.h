@@ -121,7 +121,7 @@ void side_state(struct side *s, struct x86_state *state);
 /* ---- compare.c ---- */
 
 /* Which bits of a state are looked at: not what lies between fields, nor what is masked. */
-void shape_init(struct shape *shape);
+void shape_init(struct shape *shape, const struct lockstep *l);
 bool states_equal(const struct shape *shape, const struct x86_state *a, const struct x86_state *b);
 
 /* ---- watch.c ---- */

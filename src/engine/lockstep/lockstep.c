@@ -117,7 +117,7 @@ static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned
     v->lockstep = vm->lockstep;
     v->vm = vm;
     v->host = *host;
-    shape_init(&v->shape);
+    shape_init(&v->shape, v->lockstep);
     vm->vcpu = v;
     if (!make_side(v, 0, err) || !make_side(v, 1, err)) {
         vcpu_destroy(v);

@@ -115,18 +115,22 @@ struct archive_field;
 
 /* Calls each(ctx, field, index, a, b) for each field of the state, and element of an array, that
  * differs; the values are at a and b, field->size bytes each. Returns how many do. */
-unsigned lockstep_compare(const struct x86_state *a, const struct x86_state *b,
+unsigned lockstep_compare(const struct lockstep *l, const struct x86_state *a,
+                          const struct x86_state *b,
                           void (*each)(void *ctx, const struct archive_field *f, unsigned index,
                                        const void *a, const void *b),
                           void *ctx);
 
-/* A field of the state that is not compared, or in part, and why. */
+/* A field of the state that is not compared, or in part, with that engine, and why. */
 struct lockstep_mask {
+    const char *engine;
     const char *field;
     uint64_t ignored; /* bits */
     const char *why;
 };
 /* The row of that index, or NULL behind the last. */
 const struct lockstep_mask *lockstep_mask_at(unsigned index);
+/* Whether it concerns these two engines. */
+bool lockstep_masked(const struct lockstep *l, const struct lockstep_mask *m);
 
 #endif
