@@ -209,11 +209,10 @@ static void emit_page_end_check(struct translator *t, unsigned n)
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
 }
 
-/* Whether to look for a page end within n bytes: where guard pages do not find it, and where they
- * have found it before, which is slow. */
+/* Whether to look for a page end within n bytes. */
 static bool must_check(const struct translator *t, unsigned n)
 {
-    return n > 1 && (t->check || !t->vm->windows.guarded);
+    return n > 1 && t->check;
 }
 
 static bool through_segment(const struct x86_insn *insn)
@@ -701,7 +700,7 @@ bool rewrite_bit_string(struct translator *t)
     struct host_mem word = {.base = S1, .index = S2, .scale = wide ? 3 : 2};
     struct host_mem sum = {.base = S1, .index = S2}, at = based(S1, 0);
     struct operands o = {.reg = S2, .mem = &at};
-    if (insn->opsize == 2 || t->check || !t->vm->windows.guarded || !emit_address(t))
+    if (insn->opsize == 2 || t->check || !emit_address(t))
         return false;
     parse(t, &enc);
     emit_bit_number(e, insn);
