@@ -71,7 +71,7 @@ _doppel()
         --append | --cpu | --name | --step | --checkpoint | --plant) ;;
         *)
             mapfile -t COMPREPLY < <(compgen -W "--kernel --initrd --append --module --boot
-                --engine --cpu --cpus --memory --clock --name --console --no-reboot --debug-exit
+                --engine --switch-every --cpu --cpus --memory --clock --name --console --no-reboot --debug-exit
                 --stats --json --help $own" -- "$cur")
             ;;
         esac

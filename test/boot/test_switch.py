@@ -1,0 +1,61 @@
+"""Changing engines while Debian's stock kernel boots and works."""
+import json
+import subprocess
+
+PROMPT = "doppel:/root# "
+
+# Of a KVM in software that shows guests the host's CPUID (docs/hardware.md).
+NO_AVX512 = ("clearcpuid=304 GLIBC_TUNABLES=glibc.cpu.hwcaps="
+             "-AVX512F,-AVX512VL,-AVX512BW,-AVX512DQ,-AVX512CD")
+
+
+def boot(t, engines, *more):
+    """To the shell and through some work, and to the end; how often the engine was changed."""
+    stats = t.tmp / "stats"
+    work = (b"echo $(seq 1 5000 | awk '{ s += $1 * 3 } END { print s }') sum\n"
+            b"echo $(seq 1 5000 | gzip -c | gzip -dc | md5sum | cut -c1-8) hash\n"
+            b"echo $(nproc) processors\n"
+            b"poweroff -f\n")
+    with open(stats, "wb") as to:
+        process = t.popen("run", "--engine", engines.split(",")[0], "--switch-every",
+                          f"100ms,{engines}", "--kernel", t.kernel(), "--initrd", t.initramfs(),
+                          "--append", f"console=ttyS0 quiet {NO_AVX512}", "--memory", "256M",
+                          "--no-reboot", "--stats", "--json", *more, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=to)
+        output, _ = process.communicate(work, timeout=300)
+    assert process.returncode == 0, output[-2000:]
+    lines = output.decode(errors="replace").replace("\r", "").splitlines()
+    hashed = subprocess.getoutput("seq 1 5000 | md5sum")[:8]
+    for line in ("37507500 sum", f"{hashed} hash"):
+        assert line in lines, (line, output[-2000:])
+    for trouble in ("segfault", "Oops", "BUG:", "WARNING:", "Illegal instruction"):
+        assert not any(trouble in line for line in lines), output[-3000:]
+    return json.loads(stats.read_text()), lines
+
+
+def test_between_emulation_and_binary_translation(t):
+    t.needs_engine("binary")
+    stats, _ = boot(t, "emulate,binary")
+    assert stats["switches"] > 10
+    assert stats["total"]["entries_filled"] > 0  # of the translator's tables
+
+
+def test_between_emulation_and_kvm(t):
+    t.needs_engine("hardware")
+    stats, _ = boot(t, "emulate,hardware")
+    assert stats["switches"] > 10
+    assert stats["total"]["exits"] > 100
+
+
+def test_round_all_engines(t):
+    t.needs_engine("binary")
+    t.needs_engine("hardware")
+    stats, _ = boot(t, "emulate,hardware,binary")
+    assert stats["switches"] > 10
+
+
+def test_two_processors(t):
+    t.needs_engine("hardware")
+    stats, lines = boot(t, "emulate,hardware", "--cpus", "2")
+    assert stats["switches"] > 10
+    assert "2 processors" in lines
