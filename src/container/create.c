@@ -239,7 +239,7 @@ static pid_t clone_into_cgroups(const struct making *m, uint64_t flags)
 /* Where the user namespace is someone's, the others are to be its, and joining it takes a process
  * of its own; and who lets his children into a pid namespace may not be allowed to take that back.
  * That process makes the container's as its sibling, and tells its number. */
-static _Noreturn void between(struct making *m, uint64_t flags)
+static _Noreturn void between(struct making *m, uint64_t flags, int tell)
 {
     struct error err = {0};
     int pid_namespace = first_pid_namespace(m);
@@ -250,27 +250,37 @@ static _Noreturn void between(struct making *m, uint64_t flags)
         else
             pid = clone_into_cgroups(m, flags | CLONE_PARENT);
     }
-    if (pid == 0)
+    if (pid == 0) {
+        close(tell);
         init_main(&m->init);
+    }
     if (pid < 0 && err.status == EXIT_STATUS_OK)
         clone_error(m, &err);
     if (pid < 0)
-        sync_send(m->init.sync, SYNC_ERROR, 1, -1, err.text);
+        sync_send(tell, SYNC_ERROR, 1, -1, err.text);
     else
-        sync_send(m->init.sync, SYNC_PID, (int)pid, -1, NULL);
+        sync_send(tell, SYNC_PID, (int)pid, -1, NULL);
     _exit(0);
 }
 
 static bool start_between(struct making *m, uint64_t flags, struct error *err)
 {
+    /* A pair of its own: what the container's process says may be there sooner. */
+    int pair[2];
     struct sync_message message;
+    if (!sync_pair(pair, err))
+        return false;
     pid_t pid = process_clone(0, -1, NULL);
-    if (pid < 0)
-        return clone_error(m, err);
     if (pid == 0)
-        between(m, flags);
+        between(m, flags, pair[1]);
+    bool made = pid > 0 || clone_error(m, err);
     close(m->init.sync);
-    sync_receive(m->sync, &message);
+    close(pair[1]);
+    if (made)
+        sync_receive(pair[0], &message);
+    close(pair[0]);
+    if (!made)
+        return false;
     process_wait(pid);
     if (message.kind != SYNC_PID)
         return error_set(err, "%s",

@@ -88,6 +88,25 @@ def test_every_namespace_can_be_joined(t):
     b.delete()
 
 
+def test_who_joins_may_be_quick(t):
+    """It may have said all it has to say before its maker has its number."""
+    b = Bundle(t).sh("while :; do sleep 0.05; done")
+    b.create()
+    b.start()
+    other = Bundle.__new__(Bundle)
+    other.__dict__.update(b.__dict__, id=b.id + "-2", config=json.loads(json.dumps(b.config)))
+    for kind in ("pid", "network", "ipc", "uts"):
+        other.drop_namespace(kind)
+        other.add_namespace(kind, path=f"/proc/{b.pid()}/ns/{JOINED[kind]}")
+    other.config.pop("hostname")
+    other.config["mounts"] = [m for m in other.config["mounts"] if m["destination"] == "/proc"]
+    for _ in range(40):
+        other.create()
+        assert other.status() == "created"
+        other.command("delete", "--force", other.id, check=True)
+    b.delete()
+
+
 def test_a_mount_namespace_can_be_joined(t):
     """One in which the root is to be found under the same name."""
     b = Bundle(t)

@@ -41,7 +41,8 @@ class Podman:
         (self.home / "containers.conf").write_text(
             f"[containers]\ndefault_ulimits = {json.dumps(limits)}\n"
             f"[engine]\nevents_logger = \"file\"\ncgroup_manager = \"cgroupfs\"\n"
-            f"runtime = \"{self.runtime}\"\n")
+            f"runtime = \"{self.runtime}\"\ntmp_dir = \"{self.home}/run/libpod\"\n"
+            "lock_type = \"file\"\n")
         (self.home / "storage.conf").write_text(
             f"[storage]\ndriver = \"vfs\"\ngraphroot = \"{self.home}/graph\"\n"
             f"runroot = \"{self.home}/run/storage\"\nrootless_storage_path = \"{self.home}/graph\"\n"
