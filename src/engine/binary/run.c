@@ -418,9 +418,28 @@ static uint64_t effective_address(const struct x86_cpu *c, const struct x86_insn
     return a;
 }
 
+/* The guest's vector registers may be in the host's here, and libc compares with vectors. */
+static bool same_text(const char *a, const char *b)
+{
+    while (*a && *a == *b) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+static bool begins_with(const char *text, const char *with)
+{
+    while (*with && *text == *with) {
+        text++;
+        with++;
+    }
+    return !*with;
+}
+
 static bool named(const struct x86_form *form, const char *sem)
 {
-    return strcmp(form->sem, sem) == 0;
+    return same_text(form->sem, sem);
 }
 
 /* What an instruction may access in memory: at most two. */
@@ -431,7 +450,7 @@ static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, s
     if (!form->sem)
         return 0;
     if (insn->is_mem && !(form->flags & X86_FORM_ADDRESS)) {
-        bool reads = strcmp(form->mnemonic, "cmp") == 0 || strcmp(form->mnemonic, "test") == 0;
+        bool reads = same_text(form->mnemonic, "cmp") || same_text(form->mnemonic, "test");
         bool first = false;
         unsigned size = 1;
         for (unsigned i = 0; i < ARRAY_LEN(form->operand); i++) {
@@ -442,12 +461,11 @@ static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, s
             }
         }
         bool write = first && !reads && !named(form, "push_rm") && !named(form, "jmp_rm") &&
-                     !named(form, "call_rm") && strncmp(form->mnemonic, "bt", 3) != 0 &&
+                     !named(form, "call_rm") && !begins_with(form->mnemonic, "bt") &&
                      form->feature != X86_FEATURE_X87;
         if (form->feature == X86_FEATURE_X87)
-            write =
-                strncmp(form->mnemonic, "fst", 3) == 0 || strncmp(form->mnemonic, "fist", 4) == 0 ||
-                strncmp(form->mnemonic, "fns", 3) == 0 || strncmp(form->mnemonic, "fbst", 4) == 0;
+            write = begins_with(form->mnemonic, "fst") || begins_with(form->mnemonic, "fist") ||
+                    begins_with(form->mnemonic, "fns") || begins_with(form->mnemonic, "fbst");
         out[n++] = (struct access){effective_address(c, insn), size ? size : 1, write};
     }
     uint64_t rsp = c->s.gpr[X86_RSP];
