@@ -42,6 +42,7 @@ enum { INSNS = 100000 };
 
 struct emulated {
     const struct engine *engine;
+    struct x86_model model;
     struct memory memory;
     struct engine_vm *vm;
     struct engine_vcpu *vcpu;
@@ -220,8 +221,9 @@ bool emulated_open(struct emulated **out, const struct engine *engine,
     if (!e)
         return error_set(err, "no memory");
     e->engine = engine;
-    if (!memory_create(&e->memory, RAM, err) ||
-        !e->engine->vm_create(&e->vm, &e->memory, x86_model_find("x86-64-v3"), 1, err) ||
+    e->model = *x86_model_find("x86-64-v3");
+    if ((engine->limit && !engine->limit(&e->model, err)) || !memory_create(&e->memory, RAM, err) ||
+        !e->engine->vm_create(&e->vm, &e->memory, &e->model, 1, err) ||
         !e->engine->vcpu_create(&e->vcpu, e->vm, 0, &host, err))
         return false;
     e->pattern = pattern;

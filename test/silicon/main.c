@@ -25,6 +25,7 @@ struct options {
     bool mode32, mode64, forever;
     unsigned reports; /* per form */
     const struct engine *engine;
+    bool anyway;      /* even if this host has only a poor form of it (docs/hardware.md) */
     const char *list; /* print instead of running: forms, cases, undefined */
 };
 
@@ -227,14 +228,15 @@ static int usage(void)
 {
     fprintf(stderr, "usage: silicon [--seed N] [--cases N] [--form MNEMONIC] [--case SEED]\n"
                     "               [--mode 32|64] [--reports N] [--forever]\n"
-                    "               [--engine emulate|binary]\n"
+                    "               [--engine emulate|binary|hardware [--anyway]]\n"
                     "       silicon --list forms|cases|undefined\n");
     return 2;
 }
 
 static const struct engine *engine_named(const char *name)
 {
-    static const struct engine *const engines[] = {&engine_emulate, &engine_binary};
+    static const struct engine *const engines[] = {&engine_emulate, &engine_binary,
+                                                   &engine_hardware};
     for (unsigned i = 0; i < ARRAY_LEN(engines); i++)
         if (strcmp(engines[i]->name, name) == 0)
             return engines[i];
@@ -243,12 +245,17 @@ static const struct engine *engine_named(const char *name)
 
 static bool parse(int argc, char **argv, struct options *o)
 {
-    static const struct option names[] = {
-        {"seed", required_argument, NULL, 's'},   {"cases", required_argument, NULL, 'n'},
-        {"form", required_argument, NULL, 'f'},   {"case", required_argument, NULL, 'c'},
-        {"mode", required_argument, NULL, 'm'},   {"reports", required_argument, NULL, 'r'},
-        {"forever", no_argument, NULL, 'e'},      {"list", required_argument, NULL, 'l'},
-        {"engine", required_argument, NULL, 'g'}, {0}};
+    static const struct option names[] = {{"seed", required_argument, NULL, 's'},
+                                          {"cases", required_argument, NULL, 'n'},
+                                          {"form", required_argument, NULL, 'f'},
+                                          {"case", required_argument, NULL, 'c'},
+                                          {"mode", required_argument, NULL, 'm'},
+                                          {"reports", required_argument, NULL, 'r'},
+                                          {"forever", no_argument, NULL, 'e'},
+                                          {"list", required_argument, NULL, 'l'},
+                                          {"engine", required_argument, NULL, 'g'},
+                                          {"anyway", no_argument, NULL, 'a'},
+                                          {0}};
     *o = (struct options){.seed = 1,
                           .cases = 100,
                           .mode32 = true,
@@ -271,6 +278,7 @@ static bool parse(int argc, char **argv, struct options *o)
         case 'r': o->reports = (unsigned)strtoul(optarg, NULL, 0); break;
         case 'e': o->forever = true; break;
         case 'l': o->list = optarg; break;
+        case 'a': o->anyway = true; break;
         case 'g':
             o->engine = engine_named(optarg);
             if (!o->engine)
@@ -330,8 +338,10 @@ int main(int argc, char **argv)
     if (run.options.list)
         return list(&run.options);
     char why[256];
-    if (!run.options.engine->usable(why, sizeof why)) {
-        printf("1..1\nok 1 engine # SKIP %s: %s\n", run.options.engine->name, why);
+    const struct engine *e = run.options.engine;
+    if (!e->usable(why, sizeof why) ||
+        (e->advisable && !run.options.anyway && !e->advisable(why, sizeof why))) {
+        printf("1..1\nok 1 engine # SKIP %s: %s\n", e->name, why);
         return 0;
     }
     return run.options.forever ? run_forever(&run) : run_and_report(&run);

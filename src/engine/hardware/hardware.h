@@ -18,6 +18,11 @@
 #include "x86/cpu.h"
 #include "x86/cpuid.h"
 
+/* KVM's structs end in arrays of any length; ours put the arrays behind them. */
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wgnu-variable-sized-type-not-at-end"
+#endif
+
 enum { HARDWARE_VCPUS = 16, HARDWARE_BREAKPOINTS = 3 };
 
 /* /dev/kvm, and what it can do. */
