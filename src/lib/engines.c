@@ -15,9 +15,9 @@
 
 static const struct engine_entry entries[] = {
     {"hardware", "the processor's own virtualization, through KVM", HARDWARE},
+    {"binary", "guest code rewritten where it must be and run as it is elsewhere", BINARY},
     {"translate", "dynamic translation from compiled pieces of the processor's semantics", NULL},
     {"emulate", "full emulation of the processor in portable C", &engine_emulate},
-    {"binary", "guest code rewritten where it must be and run as it is elsewhere", BINARY},
 };
 
 const struct engine_entry *engine_entry_at(unsigned index)
