@@ -161,7 +161,7 @@ bool system_from_seg(struct translator *t)
                   GS_VCPU + (int32_t)offsetof(struct x86_state, seg) +
                       (int32_t)(insn->reg * sizeof(struct x86_segment)) +
                       (int32_t)offsetof(struct x86_segment, selector));
-    if (to != insn->rm)
+    if (displaced(insn->rm))
         emit_store(e, to, GS_GPR(insn->rm));
     return true;
 }
