@@ -25,11 +25,17 @@ enum {
     SYSTEM_SIZE = 0x3000,
     DATA = 0x50000,
     CODE = 0x60000,
+    LEAD_IN = 0x70000,
     RAM = 1 << 20,
 };
 
 /* Where the system pages are in linear memory: at their guest-physical address from here. */
 #define HIGH UINT64_C(0xffffffff80000000)
+
+/* Where no case has anything: a NOP, and a jump to the case. An engine that runs code as it is
+ * looks at what the last case has left to be looked at before the first instruction, which it
+ * emulates then; that is to be none of the case's. */
+#define LEAD_IN_AT UINT64_C(0x5abc0000)
 
 /* Selectors at CPL 0. */
 enum { KERNEL_CS = 0x10, KERNEL_DS = 0x18, TSS_SELECTOR = 0x40, LDT_SELECTOR = 0x50 };
@@ -150,6 +156,7 @@ static void write_system(struct emulated *e, bool segments)
     map_pages(e, CASE_DATA, DATA, CASE_WRITABLE, PTE_W | PTE_U | PTE_NX);
     map_pages(e, CASE_DATA + CASE_WRITABLE, DATA + CASE_WRITABLE, CASE_PAGE, PTE_U | PTE_NX);
     map_pages(e, CASE_CODE, CODE, CASE_CODE_SIZE, PTE_U);
+    map_page(e, LEAD_IN_AT, LEAD_IN, PTE_U);
     memory_fill(&e->memory, CODE, 0xcc, CASE_CODE_SIZE);
 }
 
@@ -304,6 +311,18 @@ static void put_code(struct emulated *e, const struct silicon_case *c, bool in)
         memory_fill(&e->memory, CODE + at, 0xcc, n);
 }
 
+/* Where to begin: at the case, or at what leads in to it. */
+static uint64_t begin_at(struct emulated *e, const struct silicon_case *c)
+{
+    uint8_t code[6] = {0x90, 0xe9};
+    if (e->engine == &engine_emulate || c->code != X86_CODE64 ||
+        (c->before.rflags & (FLAG_TF | FLAG_RF)))
+        return c->before.rip;
+    store_u32(code + 2, (uint32_t)(c->before.rip - (LEAD_IN_AT + sizeof code)));
+    memory_write(&e->memory, LEAD_IN, code, sizeof code);
+    return LEAD_IN_AT;
+}
+
 static bool has_error_code(unsigned vector)
 {
     return vector == X86_DF || (vector >= X86_TS && vector <= X86_PF) || vector == X86_AC;
@@ -338,7 +357,7 @@ bool emulated_run(struct emulated *e, const struct silicon_case *c, struct case_
 {
     struct x86_state s = e->start[c->code == X86_CODE64];
     memcpy(s.gpr, c->before.gpr, sizeof c->before.gpr);
-    s.rip = c->before.rip;
+    s.rip = begin_at(e, c);
     s.rflags = c->before.rflags;
     load_fx(&s, c->before.fx);
     for (unsigned i = 0; i < 16; i++)
