@@ -46,8 +46,9 @@ class Qemu:
     name = "QEMU"
     program = "qemu-system-x86_64"
 
-    def __init__(self, memory_mib=MEMORY_MIB):
+    def __init__(self, memory_mib=MEMORY_MIB, accel="tcg"):
         self.memory_mib = memory_mib
+        self.accel = accel
         self.version = first_line([self.program, "--version"])
 
     @classmethod
@@ -58,7 +59,7 @@ class Qemu:
         # Guest memory as a shared mapping, as Doppel's is, so that the rest can be told from it.
         return [self.program, "-M", "q35,memory-backend=ram", "-object",
                 f"memory-backend-memfd,id=ram,size={self.memory_mib}M,share=on",
-                "-accel", "tcg", "-cpu", "max", "-m", str(self.memory_mib),
+                "-accel", self.accel, "-cpu", "max", "-m", str(self.memory_mib),
                 "-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot"]
 
     def linux(self, kernel, initrd, append="", *more):
@@ -139,13 +140,19 @@ class Guests:
                         str(init)], check=True)
         return out
 
-    def _make_multiboot(self):
+    def loop(self, code, times):
+        """A Multiboot kernel that does this so often, and leaves: mov $times, %ecx; 1: code;
+        dec %ecx; jnz 1b."""
+        body = b"\xb9" + struct.pack("<I", times) + code + b"\x49\x75"
+        return self._make_multiboot("loop", body + struct.pack("<b", -3 - len(code)))
+
+    def _make_multiboot(self, name="first-instruction", before=b""):
         """A Multiboot kernel that leaves by its first instructions: mov $value, %eax;
         out %eax, $0xf4; 1: hlt; jmp 1b."""
         magic, flags, base = 0x1badb002, 1 << 16, 0x100000
         header = struct.pack("<8I", magic, flags, -(magic + flags) & 0xffffffff, base, base, 0, 0,
                              base + 32)
-        code = b"\xb8" + struct.pack("<I", DEBUG_EXIT_VALUE) + b"\xe7\xf4\xf4\xeb\xfd"
-        out = self.folder / "first-instruction"
+        code = before + b"\xb8" + struct.pack("<I", DEBUG_EXIT_VALUE) + b"\xe7\xf4\xf4\xeb\xfd"
+        out = self.folder / name
         out.write_bytes((header + code).ljust(4096, b"\0"))
         return out

@@ -175,6 +175,13 @@ def startup_table(startup):
     return table(rows, ["start, first instruction, end", "median", "best", "processor time"])
 
 
+def exits_table(exits):
+    kinds = list(next(iter(exits.values()), {}))
+    rows = [[name, *("does not run" if ns is None else f"{ns:.0f} ns" for ns in by_kind.values())]
+            for name, by_kind in exits.items()]
+    return table(rows, ["each", *kinds])
+
+
 def memory_table(memory):
     rows = []
     for name, by_processors in memory.items():
@@ -188,7 +195,8 @@ def memory_table(memory):
 def text(results):
     parts = [results["title"]]
     for key, make in (("integer", integer_table), ("boot", boot_table),
-                      ("startup", startup_table), ("memory", memory_table)):
+                      ("startup", startup_table), ("exits", exits_table),
+                      ("memory", memory_table)):
         if key in results:
             parts.append(make(results[key]))
     if "workloads" in results:
