@@ -30,8 +30,8 @@ enum {
     MEMORY = TABLES + 3 * PAGE,
     SYSCALL_ENTRY = 0x100,
     ROUNDS = 32,        /* exits at the most */
-    LOOPS = 2000,       /* times round the loop between two exits, of two instructions each */
-    BUDGET_NS = 800000, /* for each of the two figures */
+    LOOPS = 500,        /* times round the loop between two exits, of two instructions each */
+    BUDGET_NS = 500000, /* for each of the two figures */
 };
 
 /* What still counts as the processor's own speed. An exit under nested virtualization takes some
@@ -110,15 +110,17 @@ static uint64_t round_ns(const struct probe *p, uint32_t loops)
     struct kvm_regs regs = {.rdx = loops, .rflags = FLAG_1};
     if (ioctl(p->vcpu, KVM_SET_REGS, &regs) != 0)
         return 0;
-    uint64_t start = 0, end = 0;
+    /* The first one warms up (page tables, caches), unless it tells enough by itself. */
+    uint64_t start = now_ns(), end = start;
     unsigned rounds = 0;
-    /* The first one warms up: page tables, caches. */
-    for (unsigned i = 0; i <= ROUNDS && (i < 2 || end - start < BUDGET_NS); i++) {
+    for (unsigned i = 0; i <= ROUNDS && end - start < BUDGET_NS; i++) {
         if (ioctl(p->vcpu, KVM_RUN, 0) != 0 || p->run->exit_reason != KVM_EXIT_IO)
             return 0;
-        end = now_ns();
-        start = i == 0 ? end : start;
-        rounds = i;
+        uint64_t now = now_ns();
+        bool warming = i == 0 && now - start < BUDGET_NS;
+        start = warming ? now : start;
+        rounds += !warming;
+        end = now;
     }
     return (end - start) / rounds + 1;
 }
