@@ -114,8 +114,10 @@ static void emit_jump_tail(struct emit *e, const uint8_t *miss)
     struct host_mem tag = {HOST_NONE, S2, 3, true, GS_JUMP_TAG};
     struct host_mem to = {HOST_NONE, S2, 3, true, GS_JUMP_TO};
     struct host_mem sum = {.base = HOST_RCX, .index = S1}, mix = {.base = S2, .index = S1};
+    struct host_mem twice = {.base = S2, .index = S2};
     emit_rorx(e, S2, S1, JUMP_HASH_BITS);
     emit_lea(e, 8, S2, &mix);
+    emit_lea(e, 8, S2, &twice); /* an entry is 16 bytes, and the scale 8 at most */
     emit_movzx16(e, S2, S2);
     emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
     emit_op_mem(e, 8, 0x8b, HOST_RCX, &tag);

@@ -9,14 +9,14 @@
 
 /* Bytes of the context with the vCPU behind it, and of a jump cache; both whole pages. */
 #define AREA_SIZE 0x100000
-#define JUMP_AREA 0x100000
+#define JUMP_AREA 0x80000
 
 /* From GS. */
 #define GS_AREA     (-AREA_SIZE)
 #define GS_VCPU     (GS_AREA + CONTEXT_SIZE)
 #define GS_GPR(n)   (GS_VCPU + 8 * (n))
 #define GS_JUMP_TAG (-AREA_SIZE - JUMP_AREA)
-#define GS_JUMP_TO  (GS_JUMP_TAG + JUMP_AREA / 2)
+#define GS_JUMP_TO  (GS_JUMP_TAG + 8)
 
 /* From the context. */
 #define CONTEXT_SIZE    0x1000

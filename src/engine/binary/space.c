@@ -11,12 +11,12 @@
 
 static void clear_tag(struct jumps *j, unsigned i)
 {
-    j->area->tag[i] = i ? 0 : 1; /* 0 is what address 0 asks for */
+    j->area->entry[i].tag = i ? 0 : 1; /* 0 is what address 0 asks for */
 }
 
 static void forget_all_jumps(struct jumps *j)
 {
-    bytes_fill(j->area->tag, 0, sizeof j->area->tag);
+    bytes_fill(j->area, 0, sizeof *j->area);
     clear_tag(j, 0);
     j->count = 0;
 }
@@ -39,8 +39,8 @@ void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global)
         j->filled[j->count] = (uint16_t)i;
     if (!global && j->count <= ARRAY_LEN(j->filled))
         j->count++;
-    j->area->to[i] = to;
-    j->area->tag[i] = 0 - rip;
+    j->area->entry[i].to = to;
+    j->area->entry[i].tag = 0 - rip;
 }
 
 void jumps_forget(struct jumps *j, uint64_t rip)

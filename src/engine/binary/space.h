@@ -11,11 +11,13 @@
 
 #include "engine/binary/table.h"
 
-/* A jump cache: the negated addresses of code, and where their blocks are entered. */
-enum { JUMPS = 1 << 16 };
+/* A jump cache: where the blocks of code at known addresses are entered. */
+enum { JUMPS = 1 << 15 };
 struct jump_area {
-    uint64_t tag[JUMPS]; /* 0 - RIP; entry 0 holds 1 when it is empty, which no RIP gives */
-    void *to[JUMPS];
+    struct {
+        uint64_t tag; /* 0 - RIP; entry 0 holds 1 when it is empty, which no RIP gives */
+        void *to;
+    } entry[JUMPS];
 };
 _Static_assert(sizeof(struct jump_area) == JUMP_AREA, "JUMP_AREA");
 
@@ -86,7 +88,7 @@ void jumps_forget(struct jumps *j, uint64_t rip);
 static inline void *jumps_find(const struct jumps *j, uint64_t rip)
 {
     unsigned i = jump_slot(rip);
-    return j->area->tag[i] == 0 - rip ? j->area->to[i] : NULL;
+    return j->area->entry[i].tag == 0 - rip ? j->area->entry[i].to : NULL;
 }
 
 #endif
