@@ -130,7 +130,11 @@ static bool set_switch_every(struct config *c, const char *value, struct error *
     const char *end;
     if (!config_time(value, &c->switch_every_ns, &end))
         return error_usage(err, "--switch-every %s: not a time; write it like 100ms or 2s", value);
-    return !*end || replace(&c->switch_among, end + 1, err);
+    if (*end)
+        return replace(&c->switch_among, end + 1, err);
+    free(c->switch_among);
+    c->switch_among = NULL;
+    return true;
 }
 
 static bool set_boot(struct config *c, const char *value, struct error *err)

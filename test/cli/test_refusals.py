@@ -69,6 +69,11 @@ def test_console_file_that_cannot_be_made(t):
     refused(t, 1, "--console", args=["--console", f"file:{t.tmp}/no/such/folder", "--kernel", "x"])
 
 
+def test_engines_changed_at_no_time(t):
+    for time in ("soon", "10", "0ms", "-1s", "10h", "100msx"):
+        refused(t, 2, "--switch-every", time, "100ms", args=["--switch-every", time, "--kernel", "x"])
+
+
 def test_unknown_clock_and_way(t):
     refused(t, 2, "--clock", args=["--clock", "cuckoo", "--kernel", "x"])
     refused(t, 2, "--boot", args=["--boot", "sideways", "--kernel", "x"])

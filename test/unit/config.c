@@ -51,6 +51,12 @@ TEST(the_last_setting_holds)
     CHECK(strcmp(c.kernel, "second") == 0);
     CHECK(sets(&c, "cpus", "16"));
     CHECK(!sets(&c, "cpus", "17"));
+    CHECK(sets(&c, "switch-every", "250ms,emulate"));
+    CHECK_EQ(c.switch_every_ns, 250000000);
+    CHECK(c.switch_among && strcmp(c.switch_among, "emulate") == 0);
+    CHECK(sets(&c, "switch-every", "2s"));
+    CHECK_EQ(c.switch_every_ns, UINT64_C(2000000000));
+    CHECK(!c.switch_among);
     CHECK_EQ(c.cpus, 16);
     config_free(&c);
 }
