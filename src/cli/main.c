@@ -13,13 +13,11 @@
 #include "doppel/doppel.h"
 
 static const struct command *const commands[] = {
-    &command_run,
-    &command_verify,
+    &command_run,       &command_verify,
 #if DOPPEL_HAVE_CONTAINERS
     &command_container,
 #endif
-    &command_engines,
-    &command_help,
+    &command_engines,   &command_help,
 };
 
 const struct command *command_at(unsigned index)

@@ -15,32 +15,38 @@
 
 /* ---- the record ---- */
 
-/* Room for one more of `size` bytes behind `count`. */
-static void *grow(struct tape *r, void *array, size_t count, size_t *capacity, size_t size)
+/* Makes room for one more of `size` bytes behind `count`. */
+static bool grow(struct tape *t, void **array, size_t count, size_t *capacity, size_t size)
 {
     if (count < *capacity)
-        return array;
+        return true;
     size_t wanted = *capacity ? 2 * *capacity : 1024;
-    void *larger = realloc(array, wanted * size);
-    if (larger)
-        *capacity = wanted;
-    else
-        r->failed = true;
-    return larger ? larger : array;
+    void *larger = realloc(*array, wanted * size);
+    if (!larger) {
+        t->failed = true;
+        return false;
+    }
+    *array = larger;
+    *capacity = wanted;
+    return true;
 }
 
-static void add_access(struct tape *r, const struct lockstep_access *a)
+static void add_access(struct tape *t, const struct lockstep_access *a)
 {
-    r->access = grow(r, r->access, r->count, &r->capacity, sizeof *a);
-    if (r->count < r->capacity)
-        r->access[r->count++] = *a;
+    void *array = t->access;
+    if (!grow(t, &array, t->count, &t->capacity, sizeof *a))
+        return;
+    t->access = array;
+    t->access[t->count++] = *a;
 }
 
-static void add_input(struct tape *r, const struct input *in)
+static void add_input(struct tape *t, const struct input *in)
 {
-    r->input = grow(r, r->input, r->inputs, &r->input_capacity, sizeof *in);
-    if (r->inputs < r->input_capacity)
-        r->input[r->inputs++] = *in;
+    void *array = t->input;
+    if (!grow(t, &array, t->inputs, &t->input_capacity, sizeof *in))
+        return;
+    t->input = array;
+    t->input[t->inputs++] = *in;
 }
 
 void tape_clear(struct tape *r)
