@@ -99,17 +99,20 @@ struct emit code_begin(struct code *c)
     return (struct emit){.at = at, .end = at + BLOCK_CODE_MOST};
 }
 
-/* Enters block t, whose host code has n bytes. */
+/* Enters block t, whose host code has n bytes. Other vCPUs look for blocks, by guest and by host
+ * address, without the lock: it is whole before they can find it. */
 static uint32_t enter(struct code *c, const struct translation *t, unsigned n)
 {
-    uint32_t b = c->blocks++;
+    uint32_t b = c->blocks;
     unsigned h = hash_address(t->gpa, t->key), p = hash_page(t->gpa);
     c->block[b] = *t;
     c->block[b].code = c->used;
     c->block[b].size = (uint16_t)n;
     c->block[b].hash_next = c->by_address[h];
     c->block[b].page_next = c->by_page[p];
-    c->by_address[h] = c->by_page[p] = b;
+    c->by_page[p] = b;
+    __atomic_store_n(&c->blocks, b + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&c->by_address[h], b, __ATOMIC_RELEASE);
     return b;
 }
 
@@ -149,7 +152,7 @@ void code_flush(struct code *c)
 
 uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key, uint64_t gpa2)
 {
-    uint32_t b = c->by_address[hash_address(gpa, key)];
+    uint32_t b = __atomic_load_n(&c->by_address[hash_address(gpa, key)], __ATOMIC_ACQUIRE);
     while (b && (c->block[b].gpa != gpa || c->block[b].key != key || c->block[b].gpa2 != gpa2 ||
                  c->block[b].dropped))
         b = c->block[b].hash_next;
@@ -253,7 +256,7 @@ uint32_t code_at(const struct code *c, const void *host)
     if (!code_holds(c, host))
         return NO_BLOCK;
     uint32_t at = (uint32_t)((const uint8_t *)host - c->run);
-    uint32_t low = 1, high = c->blocks;
+    uint32_t low = 1, high = __atomic_load_n(&c->blocks, __ATOMIC_ACQUIRE);
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (c->block[middle].code <= at)
