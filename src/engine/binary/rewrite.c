@@ -13,7 +13,7 @@
 
 /* An instruction's bytes, in their parts. */
 struct encoding {
-    uint8_t prefix[4]; /* those that matter: 66, F2, F3, F0, in their order */
+    uint8_t prefix[3]; /* those that matter: 66, F2, F3, F0, in their order */
     unsigned prefixes;
     bool rex, vex, evex;
     uint8_t rex_bits; /* W, R, X, B as 8, 4, 2, 1 */
@@ -32,6 +32,28 @@ static bool is_prefix(uint8_t b)
 static bool prefix_stays(uint8_t b)
 {
     return b == 0x66 || b == 0xf2 || b == 0xf3 || b == 0xf0;
+}
+
+static bool is_rex(uint8_t b)
+{
+    return (b & 0xf0) == 0x40;
+}
+
+static bool is_repeat(uint8_t b)
+{
+    return b == 0xf2 || b == 0xf3;
+}
+
+/* Once each; of F2 and F3 the last counts. */
+static void keep_prefix(struct encoding *enc, uint8_t b)
+{
+    for (unsigned i = 0; i < enc->prefixes; i++) {
+        if (enc->prefix[i] == b || (is_repeat(enc->prefix[i]) && is_repeat(b))) {
+            enc->prefix[i] = b;
+            return;
+        }
+    }
+    enc->prefix[enc->prefixes++] = b;
 }
 
 /* VEX or EVEX: fills in what it says, returns the bytes it has with its escape. */
@@ -77,12 +99,12 @@ static void parse(const struct translator *t, struct encoding *enc)
 {
     const uint8_t *p = t->bytes, *end = p + t->insn.len;
     *enc = (struct encoding){.prefixes = 0};
-    for (; is_prefix(*p); p++)
-        if (prefix_stays(*p) && enc->prefixes < sizeof enc->prefix)
-            enc->prefix[enc->prefixes++] = *p;
-    if ((*p & 0xf0) == 0x40) {
-        enc->rex = true;
-        enc->rex_bits = *p++ & 15;
+    /* REX counts in front of the opcode alone (SDM 2, 2.2.1). */
+    for (; is_prefix(*p) || is_rex(*p); p++) {
+        enc->rex = is_rex(*p);
+        enc->rex_bits = enc->rex ? *p & 15 : 0;
+        if (!enc->rex && prefix_stays(*p))
+            keep_prefix(enc, *p);
     }
     if (t->insn.prefixes & (X86_PREFIX_VEX | X86_PREFIX_EVEX)) {
         p += parse_vex(p, enc);
