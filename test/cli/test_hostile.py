@@ -61,3 +61,22 @@ def test_random_code(t):
         status = watch(t, wild(t, "code", seed, "--cpus", 1 + seed % 2))
         # Random code may find the debug exit too: any odd status is the guest's own.
         assert status in (POWERED_OFF, CRASHED, ENDED) or status % 2 == 1, (seed, status)
+
+
+def wild64(t, engine, seeds):
+    """Random 64-bit code. What ends it is the guest's own, or this test."""
+    t.needs_engine(engine)
+    for seed in seeds:
+        status = watch(t, ["run", "--engine", engine, "--kernel", t.build / "guest/wild64.elf",
+                           "--append", str(seed), "--memory", "32M", "--no-reboot", "--debug-exit",
+                           "--console", "null"])
+        own = status > 0 and status % 2 == 1  # by the debug exit; a signal's number is negative
+        assert own or status in (POWERED_OFF, CRASHED, ENDED), (seed, status)
+
+
+def test_random_64_bit_code_run_as_it_is(t):
+    wild64(t, "binary", range(1, 13))
+
+
+def test_random_64_bit_code_emulated(t):
+    wild64(t, "emulate", range(1, 5))
