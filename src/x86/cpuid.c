@@ -362,7 +362,9 @@ static void leaf_basic(const struct x86_cpu *c, uint32_t leaf, uint32_t subleaf,
 static void leaf_brand(const struct x86_cpu *c, uint32_t leaf, uint32_t out[4])
 {
     char brand[48] = {0};
-    strncpy(brand, c->model->brand, sizeof brand - 1);
+    const char *from = c->model->brand;
+    for (unsigned i = 0; i < sizeof brand - 1 && from[i]; i++)
+        brand[i] = from[i];
     memcpy(out, brand + 16 * (leaf - 0x80000002), 16);
 }
 
