@@ -138,6 +138,9 @@ struct form {
     F(load_rbp_ds, BASE, 8, VALUE | ON_SS, "", "mov %ds:(%rbp), %rax")                             \
     F(load_rsp, STACK, 8, VALUE | ON_SS, "", "mov (%rsp), %rax")                                   \
     F(load_into_r15, BASE, 8, 0, "", "mov (%r14), %r15")                                           \
+    F(rex_in_front_of_a_prefix, BASE, 8, VALUE, "", ".byte 0x4b, 0x3e, 0x48, 0x8b, 0x03")          \
+    F(many_prefixes, BASE, 8, 0, "", ".byte 0x66, 0x66, 0x66, 0x66, 0xf3, 0x0f, 0x7e, 0x03")       \
+    F(two_rex, BASE, 8, VALUE, "", ".byte 0x4f, 0x48, 0x8b, 0x03")                                 \
     F(load_byte, BASE, 1, 0, "", "movzbl (%rbx), %eax")                                            \
     F(load_high_byte, BASE, 1, 0, "", "mov (%rbx), %ah")                                           \
     F(store, BASE, 8, WRITES, "", "mov %rax, (%rbx)")                                              \

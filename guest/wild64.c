@@ -64,6 +64,8 @@ static const struct {
     {5, {0xf3, 0x48, 0x0f, 0xae, 0xd8}}, /* wrgsbase rax */
     {2, {0x0f, 0x05}},                   /* syscall */
     {3, {0x0f, 0x01, 0xf8}},             /* swapgs */
+    {3, {0x4b, 0x64, 0x48}},             /* REX that counts for nothing */
+    {5, {0x66, 0x66, 0x66, 0x66, 0xf3}}, /* more prefixes than there are kinds */
     {1, {0x9d}},                         /* popf */
 };
 

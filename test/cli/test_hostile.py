@@ -75,7 +75,7 @@ def wild64(t, engine, seeds):
 
 
 def test_random_64_bit_code_run_as_it_is(t):
-    wild64(t, "binary", range(1, 13))
+    wild64(t, "binary", range(1, 21))
 
 
 def test_random_64_bit_code_emulated(t):
