@@ -122,7 +122,7 @@ static uint64_t round_ns(const struct probe *p, uint32_t loops)
         rounds += !warming;
         end = now;
     }
-    return (end - start) / rounds + 1;
+    return (end - start) / (rounds ? rounds : 1) + 1;
 }
 
 static bool judge(uint64_t exit_ns, uint64_t loop_ns, char *why, size_t size)
