@@ -188,6 +188,7 @@ static void fill_context(struct binary_vcpu *b)
     x->mask_not_63 = ~UINT64_C(63);
     x->mask_31 = 31;
     x->mask_not_31 = ~UINT64_C(31);
+    x->mask_upper = 0x1fffe;
     x->mask_sign = BIT(63);
     x->components = b->vm->components;
     x->table_supervisor = b->spaces.supervisor.entry;

@@ -39,8 +39,8 @@ struct context {
     void *resume; /* under LEAVE_EMULATE: the host code behind the instruction, or NULL */
     uint64_t interrupt_flag; /* RFLAGS.IF, in its place */
     uint64_t status_mask;    /* masks for PEXT and PDEP: RFLAGS' status flags and DF */
-    uint64_t mask_63, mask_not_63, mask_31, mask_not_31, mask_sign;
-    uint8_t pad2[CTX_FPU - 0xd0];
+    uint64_t mask_63, mask_not_63, mask_31, mask_not_31, mask_sign, mask_upper;
+    uint8_t pad2[CTX_FPU - 0xd8];
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
 
@@ -72,6 +72,7 @@ AT(mask_not_63, CTX_MASK_NOT_63);
 AT(mask_31, CTX_MASK_31);
 AT(mask_not_31, CTX_MASK_NOT_31);
 AT(mask_sign, CTX_MASK_SIGN);
+AT(mask_upper, CTX_MASK_UPPER);
 AT(fpu, CTX_FPU);
 #undef AT
 _Static_assert(sizeof(struct context) == CONTEXT_SIZE, "the vCPU comes behind it");

@@ -108,11 +108,11 @@ void control_side_exits(struct translator *t)
         lead_on(t, &t->exit[i]);
 }
 
-/* Goes to the guest address in S1, by the jump cache. */
-static void emit_jump_tail(struct emit *e, const uint8_t *miss)
+/* Looks for the guest address in S1 in the jump cache. Returns the branch that is taken when it is
+ * there, at S2; the guest's RCX is in the context. */
+static uint8_t *emit_find_jump(struct emit *e)
 {
     struct host_mem tag = {HOST_NONE, S2, 3, true, GS_JUMP_TAG};
-    struct host_mem to = {HOST_NONE, S2, 3, true, GS_JUMP_TO};
     struct host_mem sum = {.base = HOST_RCX, .index = S1}, mix = {.base = S2, .index = S1};
     struct host_mem twice = {.base = S2, .index = S2};
     emit_rorx(e, S2, S1, JUMP_HASH_BITS);
@@ -122,12 +122,56 @@ static void emit_jump_tail(struct emit *e, const uint8_t *miss)
     emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
     emit_op_mem(e, 8, 0x8b, HOST_RCX, &tag);
     emit_lea(e, 8, HOST_RCX, &sum);
-    uint8_t *hit = emit_jrcxz(e);
+    return emit_jrcxz(e);
+}
+
+static void emit_take_jump(struct emit *e)
+{
+    struct host_mem to = {HOST_NONE, S2, 3, true, GS_JUMP_TO};
+    emit_jump_mem(e, &to);
+}
+
+/* Goes to the guest address in S1, by the jump cache. */
+static void emit_jump_tail(struct emit *e, const uint8_t *miss)
+{
+    uint8_t *hit = emit_find_jump(e);
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
     emit_jump(e, miss);
     emit_here(e, hit);
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    emit_jump_mem(e, &to);
+    emit_take_jump(e);
+}
+
+static void move_stack(struct emit *e, int32_t by)
+{
+    struct host_mem m = {.base = HOST_RSP, .index = HOST_NONE, .disp = by};
+    if (by)
+        emit_lea(e, 8, HOST_RSP, &m);
+}
+
+/* The same for an indirect branch, which faults itself when the address is not canonical: that is
+ * looked at where the cache does not know it. RSP has moved by `before` for the branch, and moves
+ * by `after` yet. */
+static void emit_indirect_tail(struct translator *t, int32_t before, int32_t after)
+{
+    struct emit *e = &t->e;
+    struct host_mem next = {.base = HOST_RCX, .index = HOST_NONE, .disp = 1};
+    uint8_t *hit = emit_find_jump(e);
+    emit_rorx(e, HOST_RCX, S1, 47); /* bits 16:0: all alike in a canonical address */
+    emit_lea(e, 8, HOST_RCX, &next);
+    emit_pext(e, HOST_RCX, HOST_RCX, GS_AREA + CTX_MASK_UPPER);
+    uint8_t *canonical = emit_jrcxz(e);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    move_stack(e, -before);
+    control_emulate_aside(t);
+    emit_here(e, canonical);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    move_stack(e, after);
+    emit_jump(e, t->vm->miss_piece);
+    emit_here(e, hit);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    move_stack(e, after);
+    emit_take_jump(e);
 }
 
 void control_go(struct translator *t, int32_t target)
@@ -211,22 +255,14 @@ bool control_loop(struct translator *t)
 
 /* ---- indirect branches ---- */
 
-/* Where a jump that the cache does not know goes: the second piece. */
-static uint8_t *miss_piece(const struct translator *t)
-{
-    return t->vm->miss_piece;
-}
-
 bool control_ret(struct translator *t)
 {
     struct emit *e = &t->e;
     struct host_mem top = {.base = HOST_RSP, .index = S2};
     int32_t more = t->form->operand[0].kind == OPK_I ? (int32_t)t->insn.imm : 0;
-    struct host_mem above = {.base = HOST_RSP, .index = HOST_NONE, .disp = 8 + more};
     rewrite_stack(t, 0, 8);
     emit_op_mem(e, 8, 0x8b, S1, &top);
-    emit_lea(e, 8, HOST_RSP, &above);
-    emit_jump_tail(e, miss_piece(t));
+    emit_indirect_tail(t, 0, 8 + more);
     return true;
 }
 
@@ -236,7 +272,7 @@ bool control_jmp_rm(struct translator *t)
         control_emulate(t);
         return true;
     }
-    emit_jump_tail(&t->e, miss_piece(t));
+    emit_indirect_tail(t, 0, 0);
     return true;
 }
 
@@ -274,7 +310,7 @@ bool control_call_rm(struct translator *t)
     emit_store(e, S1, GS_AREA + CTX_CODE);
     push_return(t);
     emit_load(e, S1, GS_AREA + CTX_CODE);
-    emit_jump_tail(e, miss_piece(t));
+    emit_indirect_tail(t, -8, 0);
     return true;
 }
 

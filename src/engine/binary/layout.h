@@ -47,6 +47,7 @@
 #define CTX_MASK_31     0xb8
 #define CTX_MASK_NOT_31 0xc0
 #define CTX_MASK_SIGN   0xc8
+#define CTX_MASK_UPPER  0xd0
 #define CTX_FPU         0x200
 
 /* From the vCPU (struct x86_state comes first in it). */
