@@ -1,0 +1,211 @@
+/*
+ * Faults on the host: a page that its table does not have yet, an access over a page's end or to a
+ * device, or a fault that is the guest's.
+ */
+#include "engine/binary/loop.h"
+#include "x86/forms.h"
+
+struct access {
+    uint64_t lin;
+    unsigned size;
+    bool write;
+};
+
+static uint64_t effective_address(const struct x86_cpu *c, const struct x86_insn *insn)
+{
+    uint64_t a = (uint64_t)insn->disp;
+    if (insn->base == X86_BASE_RIP)
+        a += c->s.rip + insn->len;
+    else if (insn->base != X86_NO_REG)
+        a += c->s.gpr[insn->base];
+    if (insn->index != X86_NO_REG)
+        a += c->s.gpr[insn->index] << insn->scale;
+    if (insn->addrsize == 4)
+        a = (uint32_t)a;
+    if (insn->segment == X86_FS || insn->segment == X86_GS)
+        a += c->s.seg[insn->segment].base;
+    return a;
+}
+
+/* The guest's vector registers may be in the host's here, and libc compares with vectors. */
+static bool same_text(const char *a, const char *b)
+{
+    while (*a && *a == *b) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+static bool begins_with(const char *text, const char *with)
+{
+    while (*with && *text == *with) {
+        text++;
+        with++;
+    }
+    return !*with;
+}
+
+static bool named(const struct x86_form *form, const char *sem)
+{
+    return same_text(form->sem, sem);
+}
+
+/* What an instruction may access in memory: at most two. */
+static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, struct access *out)
+{
+    const struct x86_form *form = x86_form(insn);
+    unsigned n = 0;
+    if (!form->sem)
+        return 0;
+    if (insn->is_mem && !(form->flags & X86_FORM_ADDRESS)) {
+        bool reads = same_text(form->mnemonic, "cmp") || same_text(form->mnemonic, "test");
+        bool first = false;
+        unsigned size = 1;
+        for (unsigned i = 0; i < ARRAY_LEN(form->operand); i++) {
+            unsigned kind = form->operand[i].kind;
+            if (kind == OPK_E || kind == OPK_M || kind == OPK_W || kind == OPK_Q) {
+                first = i == 0;
+                size = x86_operand_size(insn, i);
+            }
+        }
+        bool write = first && !reads && !named(form, "push_rm") && !named(form, "jmp_rm") &&
+                     !named(form, "call_rm") && !begins_with(form->mnemonic, "bt") &&
+                     form->feature != X86_FEATURE_X87;
+        if (form->feature == X86_FEATURE_X87)
+            write = begins_with(form->mnemonic, "fst") || begins_with(form->mnemonic, "fist") ||
+                    begins_with(form->mnemonic, "fns") || begins_with(form->mnemonic, "fbst");
+        out[n++] = (struct access){effective_address(c, insn), size ? size : 1, write};
+    }
+    uint64_t rsp = c->s.gpr[X86_RSP];
+    if (named(form, "push_r") || named(form, "push_i") || named(form, "push_rm") ||
+        named(form, "call") || named(form, "call_rm"))
+        out[n++] = (struct access){rsp - 8, 8, true};
+    else if (named(form, "pop_r") || named(form, "ret"))
+        out[n++] = (struct access){rsp, 8, false};
+    else if (named(form, "leave"))
+        out[n++] = (struct access){c->s.gpr[X86_RBP], 8, false};
+    return n;
+}
+
+static bool crosses_page(const struct access *a)
+{
+    return ((a->lin + a->size - 1) ^ a->lin) & X86_PAGE_MASK;
+}
+
+/* Whether a page may only be written after a look. */
+static bool is_watched(const struct memory *m, uint64_t gpa)
+{
+    return atomic_load_explicit(memory_flags(m, gpa), memory_order_relaxed) &
+           (MEMORY_CODE | MEMORY_CLEAN);
+}
+
+static bool enter_page(struct binary_vcpu *b, struct table *t, uint64_t lin,
+                       const struct x86_walk *w)
+{
+    const struct memory *m = b->v->vm->memory;
+    const struct memory_region *r = memory_find(m, w->gpa);
+    if (!table_is_ready(t, lin))
+        binary_outside(b);
+    b->filled++;
+    return table_fill(t, lin, r->offset + (w->gpa - r->gpa), w->writable && !is_watched(m, w->gpa),
+                      w->global);
+}
+
+/* Pages round one that was missing that have been used before: likely to be wanted again. */
+enum { NEIGHBOURS = 16 };
+
+static void fill_neighbours(struct binary_vcpu *b, struct table *t, uint64_t lin)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    uint64_t first = lin & ~(uint64_t)(NEIGHBOURS * MEMORY_PAGE_SIZE - 1);
+    for (unsigned i = 0; i < NEIGHBOURS; i++) {
+        uint64_t page = first + i * (uint64_t)MEMORY_PAGE_SIZE;
+        struct x86_walk w;
+        if (!table_has(t, page, false) && x86_walk(c, page, X86_PEEK, privilege(b), &w) &&
+            memory_find(b->v->vm->memory, w.gpa))
+            enter_page(b, t, page, &w);
+    }
+}
+
+/* Enters the page into the view in use. False: the access is not one for a table. */
+static bool fill(struct binary_vcpu *b, const struct access *a)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    const struct memory *m = b->v->vm->memory;
+    struct table *t = spaces_table(&b->spaces, current_view(c));
+    struct x86_walk w;
+    if (crosses_page(a))
+        return false;
+    if (table_has(t, a->lin, a->write))
+        return true;
+    if (!x86_canonical(a->lin) ||
+        !x86_walk(c, a->lin, a->write ? X86_WRITE : X86_READ, privilege(b), &w) ||
+        !memory_find(m, w.gpa) || (a->write && is_watched(m, w.gpa)) ||
+        !enter_page(b, t, a->lin, &w))
+        return false;
+    fill_neighbours(b, t, a->lin);
+    return true;
+}
+
+/* From now on the accesses of the instruction at gpa are looked at for page ends. */
+static void mark_checked(struct binary_vcpu *b, uint64_t gpa)
+{
+    const struct memory_region *r = memory_find(b->v->vm->memory, gpa);
+    uint64_t offset = r->offset + (gpa - r->gpa);
+    __atomic_fetch_or(&b->vm->checked[offset / 8], (uint8_t)(1u << (offset % 8)), __ATOMIC_RELAXED);
+}
+
+/* Makes the block again, with what is known now. */
+static void drop_block(struct binary_vcpu *b, uint32_t n)
+{
+    struct code *c = &b->vm->code;
+    binary_outside(b);
+    bool closed = binary_close_gate(b);
+    code_drop_one(c, n, b->vm->stale_piece);
+    if (closed)
+        gate_open(&b->v->vm->gate, true);
+}
+
+enum engine_exit binary_after_fault(struct binary_vcpu *b)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    const struct translation *t = &b->vm->code.block[b->resume_block];
+    void *resume = b->resume;
+    uint64_t gpa = (t->gpa & X86_PAGE_MASK) | (c->s.rip & ~X86_PAGE_MASK);
+    struct x86_insn insn;
+    struct access access[2];
+    /* An address that is not canonical is #SS, so SIGBUS, where it is made from RSP or RBP: that is
+     * what a missing page of a kernel's stack looks like. */
+    bool memory = b->fault_signal == SIGSEGV || b->fault_signal == SIGBUS;
+    if (memory && binary_decode_at(b, gpa, &insn)) {
+        uint64_t filled = b->filled;
+        unsigned n = accesses(c, &insn, access), done = 0;
+        while (done < n && fill(b, &access[done]))
+            done++;
+        if (done < n && crosses_page(&access[done])) {
+            mark_checked(b, gpa);
+            drop_block(b, b->resume_block);
+            binary_forget_place(b);
+            return binary_emulate_one(b);
+        }
+        if (n && done == n && b->filled != filled) {
+            b->resume = resume;
+            return ENGINE_LIMIT;
+        }
+        if (done < n) {
+            b->retry_rip = c->s.rip;
+            b->retry_lin = access[done].lin;
+            b->retry_write = access[done].write;
+        }
+    }
+    return binary_emulate_at(b, binary_site(resume, true), b->resume_block);
+}
+
+/* The guest comes back to an instruction that has faulted: it would do so on the host again. */
+void binary_retry(struct binary_vcpu *b)
+{
+    struct access a = {b->retry_lin, 1, b->retry_write};
+    b->retry_rip = UINT64_MAX;
+    fill(b, &a);
+}

@@ -1,0 +1,58 @@
+/*
+ * What the parts of the run loop have of each other: run.c goes round, find.c finds code, single.c
+ * executes an instruction in C, fault.c does what a host fault asks for.
+ */
+#ifndef DOPPEL_ENGINE_BINARY_LOOP_H
+#define DOPPEL_ENGINE_BINARY_LOOP_H
+
+#include "engine/binary/binary.h"
+#include "x86/insn.h"
+#include "x86/paging.h"
+
+/* No link was left at. */
+enum { NO_LINK = UINT32_MAX };
+
+static inline bool is_user(const struct x86_cpu *c)
+{
+    return c->cpl == 3;
+}
+
+static inline enum x86_privilege privilege(const struct binary_vcpu *b)
+{
+    return x86_privilege(&b->v->cpu);
+}
+
+static inline enum view current_view(const struct x86_cpu *c)
+{
+    if (is_user(c))
+        return VIEW_USER;
+    return c->s.rflags & FLAG_AC ? VIEW_AC : VIEW_SUPERVISOR;
+}
+
+/* run.c: where the guest goes on is to be looked up. */
+void binary_forget_place(struct binary_vcpu *b);
+
+/* find.c: whether translated code can run in the present mode, and the key of blocks that are made
+ * for it. */
+bool binary_mode_allows(const struct engine_vcpu *v);
+uint32_t binary_mode_key(const struct binary_vcpu *b);
+/* Where to go on at RIP: the host code, or NULL when that instruction is for C. */
+void *binary_find_code(struct binary_vcpu *b);
+/* Another vCPU may have recycled the code while this one stood still. */
+void binary_notice_recycling(struct binary_vcpu *b);
+/* Begins an exclusive section, if there are other vCPUs: then gate_open() ends it. */
+bool binary_close_gate(struct binary_vcpu *b);
+
+/* single.c: executes the instruction at RIP in C, whatever it is. */
+enum engine_exit binary_emulate_one(struct binary_vcpu *b);
+/* The same where translated code was left, in block n or NO_BLOCK, and straight on behind it where
+ * that is right. */
+enum engine_exit binary_emulate_at(struct binary_vcpu *b, uintptr_t site, uint32_t n);
+uintptr_t binary_site(const void *at, bool fault);
+bool binary_decode_at(struct binary_vcpu *b, uint64_t gpa, struct x86_insn *insn);
+
+/* fault.c */
+enum engine_exit binary_after_fault(struct binary_vcpu *b);
+void binary_retry(struct binary_vcpu *b);
+
+#endif
