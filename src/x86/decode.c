@@ -5,10 +5,8 @@
  * end of what the caller has is decoded from a padded copy), one table entry for an opcode, and
  * mostly one candidate form to compare with. SDM 2, chapter 2 is the encoding.
  */
-#include <string.h>
-
-#include "base/bytes.h"
 #include "base/bits.h"
+#include "base/bytes.h"
 #include "x86/cpu.h"
 #include "x86/decode_tables.h"
 #include "x86/insn.h"

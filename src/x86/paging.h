@@ -18,7 +18,7 @@ struct x86_walk {
     bool readable; /* the page allows reads at that privilege */
     bool writable; /* and writes, with the dirty bit set already */
     bool executable;
-    bool global; /* the page is in every address space (SDM 3, 4.10.2.4) */
+    bool global;    /* the page is in every address space (SDM 3, 4.10.2.4) */
     uint32_t error; /* when it failed: the page fault's error code */
 };
 
