@@ -221,13 +221,15 @@ void code_drop_one(struct code *c, uint32_t b, const uint8_t *stale)
     struct translation *t = &c->block[b];
     if (t->dropped)
         return;
-    if (t->twin) {
-        code_drop_one(c, t->twin, stale);
+    if (t->twin) { /* only stands for another */
         t->dropped = true;
         unchain(c, &c->by_page[hash_page(t->gpa)], true);
-        return;
+        b = t->twin;
+        t = &c->block[b];
+        if (t->dropped)
+            return;
     }
-    for (uint32_t n = c->by_page[hash_page(c->block[b].gpa)]; n; n = c->block[n].page_next)
+    for (uint32_t n = c->by_page[hash_page(t->gpa)]; n; n = c->block[n].page_next)
         unlink_from(c, n, b);
     make_stale(c, b, stale);
     forget(c, t);

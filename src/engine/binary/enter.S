@@ -11,6 +11,7 @@
 
         .text
         .globl  binary_enter
+        .hidden binary_enter
         .type   binary_enter, @function
 /* void binary_enter(struct context *c) */
 binary_enter:
@@ -28,6 +29,7 @@ binary_enter:
         wrgsbase %rax
         /* A request that comes after this look is seen by the signal that comes with it. */
         .globl  binary_enter_look
+        .hidden binary_enter_look
 binary_enter_look:
         mov     CTX_REQUEST(%rdi), %rax
         mov     (%rax), %eax
@@ -53,12 +55,14 @@ binary_enter_look:
         jmp     *CTX(CTX_CODE)
 
         .globl  binary_enter_asked
+        .hidden binary_enter_asked
 binary_enter_asked:
 asked:
         movl    $LEAVE_ASKED, CTX_REASON(%rdi)
         jmp     out
 
         .globl  binary_leave
+        .hidden binary_leave
         .type   binary_leave, @function
 binary_leave:
         mov     %rax, GPR(0)
@@ -93,5 +97,6 @@ out:
         .cfi_endproc
         .size   binary_enter, . - binary_enter
         .globl  binary_enter_end
+        .hidden binary_enter_end
 binary_enter_end:
         .section .note.GNU-stack, "", @progbits
