@@ -60,16 +60,24 @@ static void print_causes(FILE *to, const struct engine_cause *cause)
                     cause[i].name, cause[i].detail);
 }
 
+static void print_shares(FILE *to, const struct engine_stats *e, double seconds)
+{
+    fprintf(to, "  %-26s %16.1f\n", "million instructions a second",
+            seconds > 0 ? (double)e->instructions / seconds / 1e6 : 0.0);
+    fprintf(to, "  %-26s %15.1f%%\n", "direct share", share(e->direct, e->instructions));
+    fprintf(to, "  %-26s %15.1f%%\n", "translated share", share(e->translated, e->instructions));
+}
+
 static void print_text(FILE *to, const struct machine_stats *s)
 {
     double seconds = (double)s->run_ns / 1e9;
     const struct engine_stats *e = &s->engine;
     fprintf(to, "doppel: %.3f s on the host, %.3f s for the guest\n", seconds,
             (double)s->guest_ns / 1e9);
-    fprintf(to, "  %-26s %16.1f\n", "million instructions a second",
-            seconds > 0 ? (double)e->instructions / seconds / 1e6 : 0.0);
-    fprintf(to, "  %-26s %15.1f%%\n", "direct share", share(e->direct, e->instructions));
-    fprintf(to, "  %-26s %15.1f%%\n", "translated share", share(e->translated, e->instructions));
+    if (e->emulated && !e->direct)
+        fprintf(to, "  what runs as it is was not counted; --clock virtual counts it\n");
+    else
+        print_shares(to, e, seconds);
     for (size_t i = 0; i < ARRAY_LEN(engine_counters); i++)
         fprintf(to, "  %-26s %16" PRIu64 "\n", engine_counters[i].what,
                 value_of(e, &engine_counters[i]));

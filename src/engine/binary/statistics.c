@@ -46,6 +46,8 @@ void binary_statistics(const struct binary_vcpu *b, struct engine_stats *out)
             rank(out, &(struct engine_cause){x86_forms[i].mnemonic, x86_forms[i].operands,
                                              b->cause[fault][i]});
     out->emulated = b->emulated;
+    if (b->counted)
+        out->direct = out->instructions - b->emulated;
     out->faults = b->left_for[LEAVE_FAULT];
     out->entries_filled = b->filled;
     out->blocks_decoded = c->made;
