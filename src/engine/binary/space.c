@@ -17,6 +17,7 @@ static void clear_tag(struct jumps *j, unsigned i)
 static void forget_all_jumps(struct jumps *j)
 {
     bytes_fill(j->area, 0, sizeof *j->area);
+    bytes_fill(j->pages, 0, sizeof j->pages);
     clear_tag(j, 0);
     j->count = 0;
 }
@@ -32,6 +33,11 @@ static void forget_local_jumps(struct jumps *j)
     j->count = 0;
 }
 
+static unsigned page_bit(uint64_t lin)
+{
+    return lin >> MEMORY_PAGE_BITS & (JUMP_PAGE_BITS - 1);
+}
+
 void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global)
 {
     unsigned i = jump_slot(rip);
@@ -39,6 +45,8 @@ void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global)
         j->filled[j->count] = (uint16_t)i;
     if (!global && j->count <= ARRAY_LEN(j->filled))
         j->count++;
+    unsigned page = page_bit(rip);
+    j->pages[page / 64] |= BIT(page % 64);
     j->area->entry[i].to = to;
     j->area->entry[i].tag = 0 - rip;
 }
@@ -48,9 +56,17 @@ void jumps_forget(struct jumps *j, uint64_t rip)
     clear_tag(j, jump_slot(rip));
 }
 
+static bool may_have(const struct jumps *j, uint64_t lin)
+{
+    unsigned page = page_bit(lin);
+    return j->pages[page / 64] >> (page % 64) & 1;
+}
+
 /* Code of the page, and an instruction that runs into it. */
 static void forget_jumps_to(struct jumps *j, uint64_t lin)
 {
+    if (!may_have(j, lin) && !may_have(j, lin - MEMORY_PAGE_SIZE))
+        return;
     uint64_t first = (lin & ~(uint64_t)(MEMORY_PAGE_SIZE - 1)) - 15;
     for (unsigned i = 0; i < MEMORY_PAGE_SIZE + 15; i++)
         if (jumps_find(j, first + i))

@@ -28,11 +28,16 @@ static inline unsigned jump_slot(uint64_t rip)
     return (rip + (rip >> JUMP_HASH_BITS | rip << (64 - JUMP_HASH_BITS))) & (JUMPS - 1);
 }
 
+enum { JUMP_PAGE_BITS = 4096 };
+
 /* With the entries that are in use, of pages that are not global. */
 struct jumps {
     struct jump_area *area;
     uint16_t filled[4096];
     unsigned count; /* more than there is room for: all of them may be */
+    /* A bit for each page that may have an entry, by the low bits of its number: most pages that
+     * INVLPG names hold no code. */
+    uint64_t pages[JUMP_PAGE_BITS / 64];
 };
 
 enum view { VIEW_SUPERVISOR, VIEW_AC, VIEW_USER };
