@@ -26,21 +26,18 @@ struct context {
     uint32_t reason; /* LEAVE_* */
     uint32_t link;   /* under LEAVE_LINK */
     uint32_t attend; /* the requests that are to be looked at now */
-    uint32_t pad;
     uint64_t *table; /* of the view that is in use */
     _Atomic uint32_t *request;
     uint64_t offset_mask; /* 0xfff, for PEXT */
     uint64_t components;  /* of XSAVE, that are the guest's while its code runs */
     uint64_t *table_supervisor, *table_ac;
-    int64_t left;    /* instructions until the limit */
-    uint64_t ac;     /* RFLAGS.AC of a supervisor, in its place */
-    uint64_t direct; /* instructions executed as translated code (--stats) */
+    int64_t left; /* instructions until the limit */
+    uint64_t ac;  /* RFLAGS.AC of a supervisor, in its place */
     void (*leave)(void);
     void *resume; /* under LEAVE_EMULATE: the host code behind the instruction, or NULL */
     uint64_t interrupt_flag; /* RFLAGS.IF, in its place */
     uint64_t status_mask;    /* masks for PEXT and PDEP: RFLAGS' status flags and DF */
     uint64_t mask_63, mask_not_63, mask_31, mask_not_31, mask_sign, mask_upper;
-    uint8_t pad2[CTX_FPU - 0xd8];
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
 
@@ -62,7 +59,6 @@ AT(table_supervisor, CTX_TABLE_S);
 AT(table_ac, CTX_TABLE_K);
 AT(left, CTX_LEFT);
 AT(ac, CTX_AC);
-AT(direct, CTX_DIRECT);
 AT(leave, CTX_LEAVE);
 AT(resume, CTX_RESUME);
 AT(interrupt_flag, CTX_IF);
@@ -89,8 +85,7 @@ enum fpu_home { FPU_IN_HOST, FPU_IN_CONTEXT, FPU_IN_STATE };
 
 /* An instruction that is executed in C, as `emulate` wants it. */
 struct single {
-    uintptr_t
-        site; /* the host code that it is left from, shifted (doubled; bit 0: by a fault), or 0 */
+    uintptr_t site;  /* where it is left from (binary_site()), or 0 */
     void *resume;    /* the host code behind it */
     uint32_t block;  /* that both are in */
     uint16_t next;   /* offset of the next instruction in the guest page */
@@ -108,14 +103,13 @@ struct binary_vcpu {
     struct binary_vm *vm;
     struct spaces spaces;
     enum fpu_home fpu;
-    void *resume;           /* the host code of the instruction to go on with, or NULL */
-    uint32_t resume_block;  /* the block it is in */
-    unsigned resume_insns;  /* instructions from there to the block's end: what it counts at once */
-    uint64_t limit;         /* run()'s, which the count of instructions is not to exceed */
-    bool counted;           /* there is one, so they have to be counted */
-    bool stepping;          /* towards the next instruction's beginning */
-    uint64_t fault_address; /* the host's, under LEAVE_FAULT */
-    int fault_signal;
+    void *resume;          /* the host code of the instruction to go on with, or NULL */
+    uint32_t resume_block; /* the block it is in */
+    unsigned resume_insns; /* instructions from there to the block's end: what it counts at once */
+    uint64_t limit;        /* run()'s, which the count of instructions is not to exceed */
+    bool counted;          /* there is one, so they have to be counted */
+    bool stepping;         /* towards the next instruction's beginning */
+    int fault_signal;      /* under LEAVE_FAULT */
     uint32_t came_from;    /* the link to patch when the block at RIP is known, or UINT32_MAX */
     _Atomic bool running;  /* it is in translated code, or on the way in: kick it with a signal */
     stack_t stack;         /* for signals */
@@ -144,16 +138,14 @@ struct binary_vm {
     uint64_t components;   /* of XSAVE that translated code may use here */
     uint64_t written_page; /* the page of code that was written last, and how often in a row */
     unsigned writes;
-    uint8_t *checked; /* a bit for each two bytes of RAM: the access there needs a look at page
-                         ends */
+    uint8_t *checked; /* a bit for each byte of RAM: the accesses of the instruction there need a
+                         look at page ends */
 };
 
 /* enter.S: runs translated code at context->code until it leaves, for context->reason. */
 void binary_enter(struct context *c);
-/* Where translated code and the signal handler go to leave; the range that is neither C nor
- * translated code. */
+/* Where translated code and the signal handler go to leave. */
 void binary_leave(void);
-extern const char binary_enter_end[];
 
 /* translate.c: the block at gpa for the key; NO_BLOCK: its first instruction goes on in another
  * page. With gpa2, that page, a block of that instruction. Takes no lock; the caller holds

@@ -96,7 +96,4 @@ out:
         ret
         .cfi_endproc
         .size   binary_enter, . - binary_enter
-        .globl  binary_enter_end
-        .hidden binary_enter_end
-binary_enter_end:
         .section .note.GNU-stack, "", @progbits

@@ -21,10 +21,8 @@ bool binary_mode_allows(const struct engine_vcpu *v)
 uint32_t binary_mode_key(const struct binary_vcpu *b)
 {
     const struct x86_cpu *c = &b->v->cpu;
-    bool avx = !c->no_sse && (c->s.cr4 & CR4_OSXSAVE) &&
-               (c->s.xcr0 & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX);
     return (is_user(c) ? KEY_USER : 0) | (c->no_x87 ? 0 : KEY_X87) | (c->no_sse ? 0 : KEY_SSE) |
-           (avx ? KEY_AVX : 0) | (c->s.cr4 & CR4_PKE ? KEY_PKU : 0) |
+           (c->no_avx ? 0 : KEY_AVX) | (c->s.cr4 & CR4_PKE ? KEY_PKU : 0) |
            (b->counted ? KEY_COUNTED : 0);
 }
 

@@ -37,18 +37,17 @@
 #define CTX_TABLE_K     0x68
 #define CTX_LEFT        0x70
 #define CTX_AC          0x78
-#define CTX_DIRECT      0x80
-#define CTX_LEAVE       0x88
-#define CTX_RESUME      0x90
-#define CTX_IF          0x98
-#define CTX_STATUS_MASK 0xa0
-#define CTX_MASK_63     0xa8
-#define CTX_MASK_NOT_63 0xb0
-#define CTX_MASK_31     0xb8
-#define CTX_MASK_NOT_31 0xc0
-#define CTX_MASK_SIGN   0xc8
-#define CTX_MASK_UPPER  0xd0
-#define CTX_FPU         0x200
+#define CTX_LEAVE       0x80
+#define CTX_RESUME      0x88
+#define CTX_IF          0x90
+#define CTX_STATUS_MASK 0x98
+#define CTX_MASK_63     0xa0
+#define CTX_MASK_NOT_63 0xa8
+#define CTX_MASK_31     0xb0
+#define CTX_MASK_NOT_31 0xb8
+#define CTX_MASK_SIGN   0xc0
+#define CTX_MASK_UPPER  0xc8
+#define CTX_FPU         0x100
 
 /* From the vCPU (struct x86_state comes first in it). */
 #define STATE_RIP     144

@@ -48,10 +48,13 @@ enum engine_exit binary_emulate_one(struct binary_vcpu *b);
 /* The same where translated code was left, in block n or NO_BLOCK, and straight on behind it where
  * that is right. */
 enum engine_exit binary_emulate_at(struct binary_vcpu *b, uintptr_t site, uint32_t n);
+/* Names that place: its host code, and whether it was left by a fault. */
 uintptr_t binary_site(const void *at, bool fault);
+/* The instruction at gpa in guest memory. False: it can't be told. */
 bool binary_decode_at(struct binary_vcpu *b, uint64_t gpa, struct x86_insn *insn);
 
-/* fault.c */
+/* fault.c: fills a table, or executes the instruction; the guest is back at an instruction that
+ * raised a page fault, whose page is filled before it faults again. */
 enum engine_exit binary_after_fault(struct binary_vcpu *b);
 void binary_retry(struct binary_vcpu *b);
 

@@ -81,7 +81,7 @@ static void look_at_request(struct binary_vcpu *b, ucontext_t *uc)
     regs[REG_EFL] |= HOST_TF;
 }
 
-static bool take_fault(struct binary_vcpu *b, int signal, const siginfo_t *info, ucontext_t *uc)
+static bool take_fault(struct binary_vcpu *b, int signal, ucontext_t *uc)
 {
     void *rip = (void *)uc->uc_mcontext.gregs[REG_RIP];
     bool exact;
@@ -91,7 +91,6 @@ static bool take_fault(struct binary_vcpu *b, int signal, const siginfo_t *info,
         return false;
     set_guest_rip(b, n, point);
     b->fault_signal = signal;
-    b->fault_address = (uintptr_t)info->si_addr;
     leave(b, uc, LEAVE_FAULT);
     return true;
 }
@@ -112,7 +111,7 @@ static void handle(int signal, siginfo_t *info, void *context)
     }
     if (b && signal == SIGTRAP && b->stepping)
         look_at_request(b, context);
-    else if (!b || !take_fault(b, signal, info, context))
+    else if (!b || !take_fault(b, signal, context))
         give_up(signal);
 }
 

@@ -68,7 +68,7 @@ enum how {
     HOW_PUSH_IMM,
     HOW_PUSH_RM,
     HOW_POP_REG,
-    HOW_LEAVE,
+    HOW_LEAVE, /* up to here: straight on, and nothing to do with interrupts */
     /* these end a block, or may */
     HOW_JCC,
     HOW_JMP,
@@ -78,6 +78,7 @@ enum how {
     HOW_RET,
     HOW_JCXZ,
     HOW_LOOP,
+    /* the guest's own flags, selectors and registers */
     HOW_PUSHF,
     HOW_POPF,
     HOW_CLI,
@@ -102,7 +103,9 @@ bool rewrite_push_imm(struct translator *t);
 bool rewrite_push_rm(struct translator *t);
 bool rewrite_pop_reg(struct translator *t);
 bool rewrite_leave(struct translator *t);
-/* Puts the address of a page's entry... S2 := addend for the access of n bytes at [rsp + disp]. */
+/* BT, BTS, BTR, BTC on a bit string in memory. */
+bool rewrite_bit_string(struct translator *t);
+/* S2 := the addend for an access of n bytes at [rsp + disp]. */
 void rewrite_stack(struct translator *t, int32_t disp, unsigned n);
 /* Loads the r/m operand (register or memory, 8 bytes) into S1. */
 bool rewrite_load_rm(struct translator *t);
@@ -118,8 +121,6 @@ bool system_rdpkru(struct translator *t);
 bool system_set_ac(struct translator *t, bool ac);
 /* Leaves at t->at if anything is asked of the vCPU. */
 void system_look(struct translator *t);
-/* BT, BTS, BTR, BTC on a bit string in memory. */
-bool rewrite_bit_string(struct translator *t);
 
 /* count.c: counting instructions, for those who limit them (KEY_COUNTED). A block counts all of its
  * instructions when it is entered, and takes back what it did not execute where it is left early.
@@ -139,10 +140,10 @@ bool control_jcxz(struct translator *t);
 bool control_loop(struct translator *t);
 /* Leaves for C, which executes the instruction; the block goes on behind it. */
 void control_emulate(struct translator *t);
-/* Leaves for the run loop at t->at. */
-void control_request(struct translator *t);
 /* The same from the middle of an instruction's code. */
 void control_emulate_aside(struct translator *t);
+/* Leaves for the run loop at t->at. */
+void control_request(struct translator *t);
 /* Goes on at an offset from the page's start, unconditionally. */
 void control_go(struct translator *t, int32_t target);
 /* Writes what the side exits lead to. */
