@@ -57,4 +57,16 @@ void x86_x87_init(struct x86_state *s, bool registers);
 /* Whether the x87 is in another state than that (XINUSE of component 0). */
 bool x86_x87_in_use(const struct x86_state *s);
 
+/* ---- the neutral state as a host's registers are loaded from it and stored (sem/x87_state.c) ----
+ */
+
+/* The FXSAVE image with 64-bit pointers, every field as the state has it: bytes 0 to 27 and 32 to
+ * 415 of `image`. `components` are those that it holds (XCR0_X87, XCR0_SSE); what it does not gets
+ * its initial state, and the vector registers' upper halves become 0. */
+void x86_fx_put(const struct x86_state *s, uint8_t *image);
+void x86_fx_take(struct x86_state *s, const uint8_t *image, uint64_t components);
+/* The 256 bytes of the AVX component: the upper halves of the YMM registers. */
+void x86_ymm_put(const struct x86_state *s, uint8_t *upper);
+void x86_ymm_take(struct x86_state *s, const uint8_t *upper);
+
 #endif

@@ -4,6 +4,7 @@
 #include "x86/sem/x87.h"
 
 #include "base/bits.h"
+#include "base/bytes.h"
 
 /* ---- exceptions ---- */
 
@@ -79,40 +80,117 @@ OP(emms)
 
 /* ---- FXSAVE's image (SDM 1, 10.5.1) ---- */
 
-enum { FX_FCW = 0, FX_FSW = 2, FX_FTAG = 4, FX_FOP = 6, FX_FIP = 8, FX_FDP = 16, FX_ST = 32 };
+enum {
+    FX_FCW = 0,
+    FX_FSW = 2,
+    FX_FTAG = 4,
+    FX_FOP = 6,
+    FX_FIP = 8,
+    FX_FDP = 16,
+    FX_MXCSR = 24,
+    FX_ST = 32,
+    FX_XMM = 160
+};
+
+static unsigned physical(const struct x86_state *s, unsigned i)
+{
+    return ((unsigned)(s->fsw >> 11) + i) & 7;
+}
+
+/* All of the x87 but its pointers. */
+static void put_registers(const struct x86_state *s, uint8_t *image)
+{
+    store_u16(image + FX_FCW, s->fcw);
+    store_u16(image + FX_FSW, s->fsw);
+    store_u16(image + FX_FTAG, s->ftag);
+    for (unsigned i = 0; i < 8; i++) {
+        const struct x86_f80 *v = &s->st[physical(s, i)];
+        store_u64(image + FX_ST + 16 * i, v->mantissa);
+        store_u64(image + FX_ST + 16 * i + 8, v->se);
+    }
+}
+
+static void put_pointers(uint8_t *image, uint16_t fop, uint64_t fip, uint64_t fdp)
+{
+    store_u16(image + FX_FOP, fop);
+    store_u64(image + FX_FIP, fip);
+    store_u64(image + FX_FDP, fdp);
+}
+
+/* The whole of it, pointers of 64 bits. */
+static void take_x87(struct x86_state *s, const uint8_t *image)
+{
+    s->fcw = load_u16(image + FX_FCW);
+    s->fsw = load_u16(image + FX_FSW);
+    s->ftag = load_u8(image + FX_FTAG);
+    s->fop = load_u16(image + FX_FOP);
+    s->fip = load_u64(image + FX_FIP);
+    s->fdp = load_u64(image + FX_FDP);
+    s->fcs = s->fds = 0;
+    for (unsigned i = 0; i < 8; i++)
+        s->st[physical(s, i)] = (struct x86_f80){.mantissa = load_u64(image + FX_ST + 16 * i),
+                                                 .se = load_u16(image + FX_ST + 16 * i + 8)};
+}
 
 /* The pointers are those of the pending exception; without one, zeros are stored. */
 void x86_fxsave_x87(struct x86_cpu *c, uint8_t *area, bool rexw64)
 {
     bool pending = c->s.fsw & FSW_ES;
     uint64_t fip = pending ? c->s.fip : 0, fdp = pending ? c->s.fdp : 0;
-    store_u16(area + FX_FCW, c->s.fcw);
-    store_u16(area + FX_FSW, c->s.fsw);
-    store_u16(area + FX_FTAG, c->s.ftag);
-    store_u16(area + FX_FOP, pending ? c->s.fop : 0);
+    put_registers(&c->s, area);
     /* Without REX.W: 32-bit offsets, and selectors behind them. */
-    store_u64(area + FX_FIP, rexw64 ? fip : (uint32_t)fip | (uint64_t)c->s.fcs << 32);
-    store_u64(area + FX_FDP, rexw64 ? fdp : (uint32_t)fdp | (uint64_t)c->s.fds << 32);
-    for (unsigned i = 0; i < 8; i++) {
-        sf80 v = x87_read(c, i);
-        store_u64(area + FX_ST + 16 * i, v.mantissa);
-        store_u64(area + FX_ST + 16 * i + 8, v.se);
-    }
+    put_pointers(area, pending ? c->s.fop : 0,
+                 rexw64 ? fip : (uint32_t)fip | (uint64_t)c->s.fcs << 32,
+                 rexw64 ? fdp : (uint32_t)fdp | (uint64_t)c->s.fds << 32);
 }
 
 void x86_fxrstor_x87(struct x86_cpu *c, const uint8_t *area, bool rexw64)
 {
-    c->s.fcw = (load_u16(area + FX_FCW) & FCW_WRITABLE) | FCW_FIXED;
-    c->s.fsw = load_u16(area + FX_FSW);
-    c->s.ftag = load_u8(area + FX_FTAG);
-    c->s.fop = load_u16(area + FX_FOP) & 0x7ff;
-    c->s.fip = rexw64 ? load_u64(area + FX_FIP) : load_u32(area + FX_FIP);
-    c->s.fdp = rexw64 ? load_u64(area + FX_FDP) : load_u32(area + FX_FDP);
-    c->s.fcs = c->s.fds = 0;
-    for (unsigned i = 0; i < 8; i++)
-        c->s.st[x87_physical(c, i)] = (sf80){.mantissa = load_u64(area + FX_ST + 16 * i),
-                                             .se = load_u16(area + FX_ST + 16 * i + 8)};
+    take_x87(&c->s, area);
+    c->s.fcw = (c->s.fcw & FCW_WRITABLE) | FCW_FIXED;
+    c->s.fop &= 0x7ff;
+    if (!rexw64) {
+        c->s.fip = (uint32_t)c->s.fip;
+        c->s.fdp = (uint32_t)c->s.fdp;
+    }
     x87_update_summary(c);
+}
+
+/* ---- the same for a host's registers ---- */
+
+void x86_fx_put(const struct x86_state *s, uint8_t *image)
+{
+    put_registers(s, image);
+    put_pointers(image, s->fop, s->fip, s->fdp);
+    store_u32(image + FX_MXCSR, s->mxcsr);
+    for (unsigned i = 0; i < ARRAY_LEN(s->vec); i++)
+        bytes_copy(image + FX_XMM + 16 * i, s->vec[i].u8, 16);
+}
+
+void x86_fx_take(struct x86_state *s, const uint8_t *image, uint64_t components)
+{
+    if (components & XCR0_X87)
+        take_x87(s, image);
+    else
+        x86_x87_init(s, true);
+    s->mxcsr = load_u32(image + FX_MXCSR);
+    for (unsigned i = 0; i < ARRAY_LEN(s->vec); i++) {
+        s->vec[i] = (union x86_vec){.u64 = {0}};
+        if (components & XCR0_SSE)
+            bytes_copy(s->vec[i].u8, image + FX_XMM + 16 * i, 16);
+    }
+}
+
+void x86_ymm_put(const struct x86_state *s, uint8_t *upper)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(s->vec); i++)
+        bytes_copy(upper + 16 * i, s->vec[i].u8 + 16, 16);
+}
+
+void x86_ymm_take(struct x86_state *s, const uint8_t *upper)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(s->vec); i++)
+        bytes_copy(s->vec[i].u8 + 16, upper + 16 * i, 16);
 }
 
 void x86_x87_init(struct x86_state *s, bool registers)
