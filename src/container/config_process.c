@@ -136,12 +136,7 @@ static bool read_console(struct process_config *p, const struct field *in, struc
     return true;
 }
 
-struct word {
-    const char *name;
-    uint64_t value;
-};
-
-static bool find_word(const struct field *in, const char *name, const struct word *words,
+static bool find_word(const struct field *in, const char *name, const struct field_word *words,
                       size_t count, uint64_t *out, bool *present, struct error *err)
 {
     struct field f;
@@ -160,9 +155,9 @@ static bool find_word(const struct field *in, const char *name, const struct wor
 
 static bool read_io_priority(struct process_config *p, const struct field *in, struct error *err)
 {
-    static const struct word classes[] = {{"IOPRIO_CLASS_RT", IOPRIO_CLASS_RT},
-                                          {"IOPRIO_CLASS_BE", IOPRIO_CLASS_BE},
-                                          {"IOPRIO_CLASS_IDLE", IOPRIO_CLASS_IDLE}};
+    static const struct field_word classes[] = {{"IOPRIO_CLASS_RT", IOPRIO_CLASS_RT},
+                                                {"IOPRIO_CLASS_BE", IOPRIO_CLASS_BE},
+                                                {"IOPRIO_CLASS_IDLE", IOPRIO_CLASS_IDLE}};
     struct field part;
     uint64_t class = 0, priority = 0;
     if (!field_member(in, "ioPriority", FIELD_OBJECT, &part, err) ||
@@ -175,12 +170,12 @@ static bool read_io_priority(struct process_config *p, const struct field *in, s
 
 static bool read_scheduler(struct process_config *p, const struct field *in, struct error *err)
 {
-    static const struct word policies[] = {
+    static const struct field_word policies[] = {
         {"SCHED_OTHER", SCHED_NORMAL}, {"SCHED_FIFO", SCHED_FIFO},
         {"SCHED_RR", SCHED_RR},        {"SCHED_BATCH", SCHED_BATCH},
         {"SCHED_IDLE", SCHED_IDLE},    {"SCHED_DEADLINE", SCHED_DEADLINE},
     };
-    static const struct word flags[] = {
+    static const struct field_word flags[] = {
         {"SCHED_FLAG_RESET_ON_FORK", SCHED_FLAG_RESET_ON_FORK},
         {"SCHED_FLAG_RECLAIM", SCHED_FLAG_RECLAIM},
         {"SCHED_FLAG_DL_OVERRUN", SCHED_FLAG_DL_OVERRUN},
@@ -189,7 +184,7 @@ static bool read_scheduler(struct process_config *p, const struct field *in, str
         {"SCHED_FLAG_UTIL_CLAMP_MIN", SCHED_FLAG_UTIL_CLAMP_MIN},
         {"SCHED_FLAG_UTIL_CLAMP_MAX", SCHED_FLAG_UTIL_CLAMP_MAX},
     };
-    struct field part, list, item;
+    struct field part;
     uint64_t policy = 0, priority = 0;
     int64_t nice = 0;
     if (!field_member(in, "scheduler", FIELD_OBJECT, &part, err) ||
@@ -200,18 +195,9 @@ static bool read_scheduler(struct process_config *p, const struct field *in, str
         !field_unsigned(&part, "runtime", UINT64_MAX, &p->scheduler_runtime, NULL, err) ||
         !field_unsigned(&part, "deadline", UINT64_MAX, &p->scheduler_deadline, NULL, err) ||
         !field_unsigned(&part, "period", UINT64_MAX, &p->scheduler_period, NULL, err) ||
-        !field_member(&part, "flags", FIELD_ARRAY, &list, err))
+        !field_flags(&part, "flags", flags, ARRAY_LEN(flags), "see sched_setattr(2)",
+                     &p->scheduler_flags, err))
         return false;
-    for (size_t i = 0; i < field_count(&list); i++) {
-        size_t k = 0;
-        if (!field_item(&list, i, FIELD_STRING, &item, err))
-            return false;
-        while (k < ARRAY_LEN(flags) && strcmp(flags[k].name, json_string_value(item.json)) != 0)
-            k++;
-        if (k == ARRAY_LEN(flags))
-            return field_error(&item, err, "is an unknown flag; see sched_setattr(2)");
-        p->scheduler_flags |= flags[k].value;
-    }
     p->scheduler_policy = (uint32_t)policy;
     p->scheduler_nice = (int32_t)nice;
     p->scheduler_priority = (uint32_t)priority;

@@ -306,3 +306,22 @@ bool field_ids(const struct field *in, const char *name, struct arena *arena, ui
     *count = n;
     return true;
 }
+
+bool field_flags(const struct field *in, const char *name, const struct field_word *words,
+                 size_t count, const char *what_to_do, uint64_t *out, struct error *err)
+{
+    struct field list, item;
+    if (!field_member(in, name, FIELD_ARRAY, &list, err))
+        return false;
+    for (size_t i = 0; i < field_count(&list); i++) {
+        size_t k = 0;
+        if (!field_item(&list, i, FIELD_STRING, &item, err))
+            return false;
+        while (k < count && strcmp(words[k].name, json_string_value(item.json)) != 0)
+            k++;
+        if (k == count)
+            return field_error(&item, err, "is an unknown flag; %s", what_to_do);
+        *out |= words[k].value;
+    }
+    return true;
+}

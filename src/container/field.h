@@ -53,6 +53,15 @@ bool field_strings(const struct field *in, const char *name, struct arena *arena
 /* An array of numbers up to UINT32_MAX - 1 (ids). */
 bool field_ids(const struct field *in, const char *name, struct arena *arena, uint32_t **out,
                size_t *count, struct error *err);
+/* A word that stands for a value. */
+struct field_word {
+    const char *name;
+    uint64_t value;
+};
+/* An array of words: adds their values to *out. what_to_do about one that is not among them is for
+ * people. */
+bool field_flags(const struct field *in, const char *name, const struct field_word *words,
+                 size_t count, const char *what_to_do, uint64_t *out, struct error *err);
 bool field_as_unsigned(const struct field *at, uint64_t max, uint64_t *out, struct error *err);
 bool field_as_string(const struct field *at, const char **out, struct error *err);
 

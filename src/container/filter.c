@@ -175,28 +175,16 @@ static bool add_rules(scmp_filter_ctx ctx, const struct field *at, uint32_t stan
 
 static bool read_flags(const struct field *at, struct seccomp_filter *out, struct error *err)
 {
-    static const struct {
-        const char *name;
-        unsigned flag;
-    } flags[] = {
+    static const struct field_word flags[] = {
         {"SECCOMP_FILTER_FLAG_TSYNC", 0}, /* there is only one thread */
         {"SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG},
         {"SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW},
         {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 1u << 5},
     };
-    struct field list, item;
-    if (!field_member(at, "flags", FIELD_ARRAY, &list, err))
+    uint64_t value = 0;
+    if (!field_flags(at, "flags", flags, ARRAY_LEN(flags), "correct it", &value, err))
         return false;
-    for (size_t i = 0; i < field_count(&list); i++) {
-        size_t k = 0;
-        if (!field_item(&list, i, FIELD_STRING, &item, err))
-            return false;
-        while (k < ARRAY_LEN(flags) && strcmp(flags[k].name, json_string_value(item.json)) != 0)
-            k++;
-        if (k == ARRAY_LEN(flags))
-            return field_error(&item, err, "is an unknown flag; correct it");
-        out->flags |= flags[k].flag;
-    }
+    out->flags |= (unsigned)value;
     return true;
 }
 
