@@ -149,6 +149,7 @@ static enum engine_exit step(struct binary_vcpu *b)
         b->resume = NULL;
     if (c->s.rip == b->retry_rip)
         binary_retry(b);
+    uint64_t before = c->insns;
     if (b->resume && b->counted) {
         if (c->insns + b->resume_insns > b->limit)
             b->resume = NULL;
@@ -159,6 +160,8 @@ static enum engine_exit step(struct binary_vcpu *b)
     if (!code)
         return binary_emulate_one(b);
     enter(b, code);
+    if (b->context->reason == LEAVE_ASKED)
+        c->insns = before; /* nothing ran */
     return attend_leave(b);
 }
 
