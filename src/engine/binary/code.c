@@ -172,16 +172,14 @@ bool code_has_page(const struct code *c, uint64_t gpa)
     return false;
 }
 
-/* What arrives at the block's inner entry goes to `stale` with its number in R15D. Nobody runs the
+/* What arrives at the block's inner entry goes to `stale` with its number in S2. Nobody runs the
  * block meanwhile. */
 static void make_stale(struct code *c, uint32_t b, const uint8_t *stale)
 {
     struct translation *t = &c->block[b];
     uint8_t *near = c->write + t->code + t->near;
     struct emit e = {near, near + CODE_STALE_BYTES, false};
-    emit_byte(&e, 0x41); /* mov r15d, imm32 */
-    emit_byte(&e, 0xbf);
-    emit_u32(&e, b);
+    emit_move_imm(&e, HOST_R11, b);
     emit_jump(&e, stale);
     t->dropped = true;
     c->dropped++;

@@ -17,14 +17,9 @@ static void leave_for(struct translator *t, const uint8_t *piece, bool go_on)
     count_back(t, t->done);
     emit_in_page(e, (int32_t)t->at);
     if (go_on) {
-        emit_byte(e, 0x4c); /* lea r15, [rip + 5]: behind the jump */
-        emit_byte(e, 0x8d);
-        emit_byte(e, 0x3d);
-        emit_u32(e, 5);
+        emit_lea_rip(e, S2, 5); /* behind the jump */
     } else {
-        emit_byte(e, 0x41); /* mov r15d, 0 */
-        emit_byte(e, 0xbf);
-        emit_u32(e, 0);
+        emit_move_imm(e, S2, 0);
     }
     emit_jump(e, piece);
 }

@@ -113,6 +113,14 @@ void emit_move32(struct emit *e, unsigned to, unsigned from)
     op_reg(e, 4, 0x8b, to, from);
 }
 
+void emit_move_imm(struct emit *e, unsigned to, uint32_t imm)
+{
+    if (to & 8)
+        emit_byte(e, REX | REX_B);
+    emit_byte(e, 0xb8 | (to & 7));
+    emit_u32(e, imm);
+}
+
 void emit_movsxd(struct emit *e, unsigned to, unsigned from)
 {
     op_reg(e, 8, 0x63, to, from);
@@ -121,6 +129,31 @@ void emit_movsxd(struct emit *e, unsigned to, unsigned from)
 void emit_lea(struct emit *e, unsigned size, unsigned reg, const struct host_mem *m)
 {
     emit_op_mem(e, size, 0x8d, reg, m);
+}
+
+void emit_lea_rip(struct emit *e, unsigned reg, int32_t disp)
+{
+    emit_byte(e, REX | REX_W | (reg & 8 ? REX_R : 0));
+    emit_byte(e, 0x8d);
+    emit_byte(e, (reg & 7) << 3 | 5);
+    emit_u32(e, (uint32_t)disp);
+}
+
+static void stack_op(struct emit *e, unsigned opcode, unsigned reg)
+{
+    if (reg & 8)
+        emit_byte(e, REX | REX_B);
+    emit_byte(e, opcode | (reg & 7));
+}
+
+void emit_push(struct emit *e, unsigned reg)
+{
+    stack_op(e, 0x50, reg);
+}
+
+void emit_pop(struct emit *e, unsigned reg)
+{
+    stack_op(e, 0x58, reg);
 }
 
 /* movzx, 0F B6 and B7. */

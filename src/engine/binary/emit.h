@@ -25,8 +25,8 @@ enum {
     HOST_RSI,
     HOST_RDI,
     HOST_R8,
-    HOST_R14 = 14,
-    HOST_R15 = 15,
+    HOST_R10 = 10,
+    HOST_R11,
     HOST_NONE = 0xff,
 };
 
@@ -80,10 +80,17 @@ void emit_store_imm64(struct emit *e, int32_t gs_disp, int32_t imm);
 /* mov r64, r64; mov r32, r32. */
 void emit_move(struct emit *e, unsigned to, unsigned from);
 void emit_move32(struct emit *e, unsigned to, unsigned from);
+/* mov r32, imm32. */
+void emit_move_imm(struct emit *e, unsigned to, uint32_t imm);
 /* movsxd r64, r32. */
 void emit_movsxd(struct emit *e, unsigned to, unsigned from);
 /* lea r64, m (size 8) or lea r32, m (size 4). */
 void emit_lea(struct emit *e, unsigned size, unsigned reg, const struct host_mem *m);
+/* lea r64, [rip + disp]: from behind itself. */
+void emit_lea_rip(struct emit *e, unsigned reg, int32_t disp);
+/* push r64; pop r64: of the host's stack. */
+void emit_push(struct emit *e, unsigned reg);
+void emit_pop(struct emit *e, unsigned reg);
 /* rorx r64, r64, imm8. */
 void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned bits);
 /* pext r64, r64, qword [gs:disp]. */

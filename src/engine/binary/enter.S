@@ -1,6 +1,6 @@
 /*
  * Into translated code and out of it. The guest's general registers are in the host's registers of
- * the same number while it runs, but R14 and R15, which are scratch and whose guest values stay in
+ * the same number while it runs, but R10 and R11, which are scratch and whose guest values stay in
  * the state; its flags, vector and x87 registers are the host's (the latter two: fpu.c). GS is the flat table of the view
  * in use (layout.h).
  */
@@ -47,11 +47,11 @@ binary_enter_look:
         mov     GPR(7), %rdi
         mov     GPR(8), %r8
         mov     GPR(9), %r9
-        mov     GPR(10), %r10
-        mov     GPR(11), %r11
         mov     GPR(12), %r12
         mov     GPR(13), %r13
-        mov     %gs:(GS_VCPU + STATE_RIP), %r14
+        mov     GPR(14), %r14
+        mov     GPR(15), %r15
+        mov     %gs:(GS_VCPU + STATE_RIP), %r10
         jmp     *CTX(CTX_CODE)
 
         .globl  binary_enter_asked
@@ -75,10 +75,10 @@ binary_leave:
         mov     %rdi, GPR(7)
         mov     %r8, GPR(8)
         mov     %r9, GPR(9)
-        mov     %r10, GPR(10)
-        mov     %r11, GPR(11)
         mov     %r12, GPR(12)
         mov     %r13, GPR(13)
+        mov     %r14, GPR(14)
+        mov     %r15, GPR(15)
         mov     CTX(CTX_HOST_RSP), %rsp
         mov     CTX(CTX_SELF), %rdi
         pushfq

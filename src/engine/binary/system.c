@@ -32,8 +32,7 @@ static void emit_read_flags(struct emit *e)
 {
     to_host_stack(e);
     emit_byte(e, 0x9c); /* pushfq */
-    emit_byte(e, 0x41); /* pop r14 */
-    emit_byte(e, 0x5e);
+    emit_pop(e, S1);
     to_guest_stack(e);
     emit_pext(e, S1, S1, GS_AREA + CTX_STATUS_MASK);
     emit_pdep(e, S1, S1, GS_AREA + CTX_STATUS_MASK);
@@ -65,8 +64,7 @@ static void emit_write_flags(struct emit *e)
     emit_op_imm(e, 4, S1, FLAGS_STATUS | FLAG_DF);
     emit_op_imm(e, 1, S1, FLAG_1 | FLAG_IF);
     to_host_stack(e);
-    emit_byte(e, 0x41); /* push r14 */
-    emit_byte(e, 0x56);
+    emit_push(e, S1);
     emit_byte(e, 0x9d); /* popfq */
     to_guest_stack(e);
 }
