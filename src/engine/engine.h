@@ -56,6 +56,8 @@ struct engine {
     const char *name;    /* as --engine takes it */
     const char *summary; /* one line for `doppel engines` */
 
+    bool host_model; /* carries what `--cpu host` adds to the models */
+
     bool uncounted; /* instructions can't be counted: no limit holds, there is no virtual clock */
 
     /* Whether it works on this host; why gets a sentence either way. */

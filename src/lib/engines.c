@@ -48,13 +48,15 @@ static const struct engine_entry *find_entry(const char *name)
     return NULL;
 }
 
-static const struct engine *pick_auto(struct error *err)
+static const struct engine *pick_auto(bool host_model, struct error *err)
 {
     char why[256];
     for (size_t i = 0; i < ARRAY_LEN(entries); i++)
-        if (engine_entry_advisable(&entries[i], why, sizeof why))
+        if (engine_entry_advisable(&entries[i], why, sizeof why) &&
+            (!host_model || entries[i].engine->host_model))
             return entries[i].engine;
-    error_set(err, "--engine auto: no engine works here; see `doppel engines`");
+    error_set(err, "--engine auto: no engine works here%s; see `doppel engines`",
+              host_model ? " that can do --cpu host" : "");
     return NULL;
 }
 
@@ -62,7 +64,7 @@ const struct engine *engine_pick(const char *name, struct error *err)
 {
     char why[256];
     if (strcmp(name, "auto") == 0)
-        return pick_auto(err);
+        return pick_auto(false, err);
     const struct engine_entry *e = find_entry(name);
     if (!e) {
         error_usage(err, "--engine %s: there is no such engine; see `doppel engines`", name);
@@ -73,6 +75,11 @@ const struct engine *engine_pick(const char *name, struct error *err)
         return NULL;
     }
     return e->engine;
+}
+
+const struct engine *engine_pick_for_host(const char *name, struct error *err)
+{
+    return strcmp(name, "auto") == 0 ? pick_auto(true, err) : engine_pick(name, err);
 }
 
 static int all_others(const struct engine *first, const struct engine **others, unsigned max)

@@ -24,6 +24,10 @@ bool engine_entry_advisable(const struct engine_entry *e, char *why, size_t size
  * when it does not work here. */
 const struct engine *engine_pick(const char *name, struct error *err);
 
+/* The same for a guest whose processor is the host's (--cpu host): "auto" is an engine that carries
+ * that. */
+const struct engine *engine_pick_for_host(const char *name, struct error *err);
+
 /* The engines to go round beside `first`: those of `names` (with commas between), or all others
  * that work here when it is NULL. Returns how many, at most max; -1 and a sentence when one does
  * not. */

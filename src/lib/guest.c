@@ -3,6 +3,7 @@
 #include <sys/random.h>
 
 #include "lib/engines.h"
+#include "x86/cpuid.h"
 
 /* The machine asks for the guest to be put into its memory. */
 static bool load(struct machine *m, void *ctx, struct x86_state *bsp, struct error *err)
@@ -61,7 +62,10 @@ bool guest_create(struct guest *g, const struct config *config, struct console *
                   struct error *err)
 {
     *g = (struct guest){.config = config};
-    const struct engine *engine = engine_pick(config->engine ? config->engine : "auto", err);
+    const char *name = config->engine ? config->engine : "auto";
+    const struct x86_model *model = config->cpu ? x86_model_find(config->cpu) : NULL;
+    bool host = model && model->host;
+    const struct engine *engine = host ? engine_pick_for_host(name, err) : engine_pick(name, err);
     return engine && guest_create_on(g, config, engine, console, err);
 }
 

@@ -129,6 +129,7 @@ static bool take_config(struct machine *m, const struct machine_config *config, 
         return error_usage(err, "processor model %s: there is none of that name",
                            config->cpu_model);
     m->model_here = *m->model;
+    x86_model_add_host(&m->model_here);
     m->model = &m->model_here;
     return switch_init(m, err);
 }

@@ -10,6 +10,20 @@
 
 #include "machine/internal.h"
 
+/* What the host adds to a model is known to engines that let its processor execute the guest's
+ * instructions, and to each in a form of its own: such a guest stays where it began. */
+static bool carries_model(const struct machine *m, const struct engine *e, struct error *err)
+{
+    if (!m->model->host)
+        return true;
+    if (m->config.other_count)
+        return error_usage(err, "--cpu host: such a guest can't change engines; use --cpu %s",
+                           x86_model_at(0)->name);
+    return e->host_model ||
+           error_usage(err, "--cpu host: engine %s does not know what the host adds; use --cpu %s",
+                       e->name, x86_model_at(0)->name);
+}
+
 bool switch_init(struct machine *m, struct error *err)
 {
     const struct machine_config *c = &m->config;
@@ -20,6 +34,8 @@ bool switch_init(struct machine *m, struct error *err)
                                "--clock virtual: engine %s does not count instructions; use "
                                "another --engine",
                                e->name);
+        if (!carries_model(m, e, err))
+            return false;
         if (e->limit && !e->limit(&m->model_here, err))
             return false;
     }

@@ -128,6 +128,7 @@ struct x86_cpu {
     bool no_x87;              /* CR0.EM or CR0.TS: x87 and MMX raise #NM (#UD for MMX under EM) */
     bool no_sse;              /* CR0.EM, not CR4.OSFXSR or CR0.TS: look closer */
     bool no_avx;              /* not CR4.OSXSAVE, XCR0 without AVX, or CR0.TS: look closer */
+    bool no_avx512;           /* the same for AVX-512's components */
     bool paging;
     bool debug_data; /* DR7 enables a data breakpoint: run one instruction a block, so that its
                         trap comes right behind the access */
@@ -169,6 +170,9 @@ struct x86_cpu {
     void (*tlb_flushed)(struct x86_cpu *c);
     void (*tlb_switched)(struct x86_cpu *c, bool keep); /* see x86_tlb_switch() */
     void (*tlb_flushed_page)(struct x86_cpu *c, uint64_t lin);
+    /* Or NULL. Executes the instruction at x86_rip(), which has no semantics here but which the
+     * model has (x86/native.h): an operation as in sem/op.h. */
+    const struct op *(*native)(struct x86_cpu *c, const struct op *op);
     /* Or NULL. Code is about to run that may use the host's vector and x87 registers. */
     void (*outside)(struct x86_cpu *c);
 

@@ -60,14 +60,28 @@ static const struct {
     {"bmi2", X86_WORD_7_EBX, 8},
     {"erms", X86_WORD_7_EBX, 9},
     {"invpcid", X86_WORD_7_EBX, 10},
+    {"avx512f", X86_WORD_7_EBX, 16},
+    {"avx512dq", X86_WORD_7_EBX, 17},
     {"rdseed", X86_WORD_7_EBX, 18},
     {"adx", X86_WORD_7_EBX, 19},
     {"smap", X86_WORD_7_EBX, 20},
+    {"avx512ifma", X86_WORD_7_EBX, 21},
     {"clflushopt", X86_WORD_7_EBX, 23},
     {"clwb", X86_WORD_7_EBX, 24},
+    {"avx512cd", X86_WORD_7_EBX, 28},
     {"sha_ni", X86_WORD_7_EBX, 29},
+    {"avx512bw", X86_WORD_7_EBX, 30},
+    {"avx512vl", X86_WORD_7_EBX, 31},
+    {"avx512vbmi", X86_WORD_7_ECX, 1},
     {"umip", X86_WORD_7_ECX, 2},
     {"pku", X86_WORD_7_ECX, 3},
+    {"avx512_vbmi2", X86_WORD_7_ECX, 6},
+    {"gfni", X86_WORD_7_ECX, 8},
+    {"vaes", X86_WORD_7_ECX, 9},
+    {"vpclmulqdq", X86_WORD_7_ECX, 10},
+    {"avx512_vnni", X86_WORD_7_ECX, 11},
+    {"avx512_bitalg", X86_WORD_7_ECX, 12},
+    {"avx512_vpopcntdq", X86_WORD_7_ECX, 14},
     {"rdpid", X86_WORD_7_ECX, 22},
     {"fsrm", X86_WORD_7_EDX, 4},
     {"md_clear", X86_WORD_7_EDX, 10},
@@ -76,6 +90,7 @@ static const struct {
     {"flush_l1d", X86_WORD_7_EDX, 28},
     {"arch_capabilities", X86_WORD_7_EDX, 29},
     {"ssbd", X86_WORD_7_EDX, 31},
+    {"avx512_bf16", X86_WORD_7_1_EAX, 5},
     {"bhi_ctrl", X86_WORD_7_2_EDX, 4},
     {"xsaveopt", X86_WORD_D_1_EAX, 0},
     {"xsavec", X86_WORD_D_1_EAX, 1},
@@ -136,34 +151,39 @@ bool x86_model_has(const struct x86_model *m, const char *feature)
 
 /* What the models share: all but the level of the instruction set. One tick of the TSC or of the
  * crystal is one nanosecond: nothing is ever rounded. */
-#define MODEL(level, text, words_1_ecx, words_7_ebx, components)                                   \
+#define MODEL(called, text, words_1_ecx, words_7_ebx, components, ...)                             \
     {                                                                                              \
-        .name = "x86-64-" level, .summary = text, .vendor = "GenuineIntel",                        \
-        .brand = "Doppel x86-64-" level " processor", .family = 6, .model = 0xf0, .stepping = 1,   \
+        .name = called, .summary = text, .vendor = "GenuineIntel",                                 \
+        .brand = "Doppel " called " processor", .family = 6, .model = 0xf0, .stepping = 1,         \
         .physical_bits = 40, .linear_bits = 48, .tsc_hz = 1000000000, .crystal_hz = 1000000000,    \
         .arch_capabilities = ARCH_CAPABILITIES,                                                    \
         .xcr0 = XCR0_X87 | XCR0_SSE | XCR0_PKRU | (components),                                    \
-        .features = {                                                                              \
-            [X86_WORD_1_EDX] = LEVEL_2_1_EDX,                                                      \
-            [X86_WORD_1_ECX] = words_1_ecx,                                                        \
-            [X86_WORD_7_EBX] = words_7_ebx,                                                        \
-            [X86_WORD_7_ECX] = LEVEL_2_7_ECX,                                                      \
-            [X86_WORD_7_EDX] = LEVEL_2_7_EDX,                                                      \
-            [X86_WORD_7_2_EDX] = LEVEL_2_7_2_EDX,                                                  \
-            [X86_WORD_D_1_EAX] = LEVEL_2_D_1_EAX,                                                  \
-            [X86_WORD_80000001_EDX] = LEVEL_2_80000001_EDX,                                        \
-            [X86_WORD_80000001_ECX] = LEVEL_2_80000001_ECX,                                        \
-            [X86_WORD_80000007_EDX] = B(8),                                                        \
-            [X86_WORD_6_EAX] = B(2),                                                               \
-        },                                                                                         \
+        .features =                                                                                \
+            {                                                                                      \
+                [X86_WORD_1_EDX] = LEVEL_2_1_EDX,                                                  \
+                [X86_WORD_1_ECX] = words_1_ecx,                                                    \
+                [X86_WORD_7_EBX] = words_7_ebx,                                                    \
+                [X86_WORD_7_ECX] = LEVEL_2_7_ECX,                                                  \
+                [X86_WORD_7_EDX] = LEVEL_2_7_EDX,                                                  \
+                [X86_WORD_7_2_EDX] = LEVEL_2_7_2_EDX,                                              \
+                [X86_WORD_D_1_EAX] = LEVEL_2_D_1_EAX,                                              \
+                [X86_WORD_80000001_EDX] = LEVEL_2_80000001_EDX,                                    \
+                [X86_WORD_80000001_ECX] = LEVEL_2_80000001_ECX,                                    \
+                [X86_WORD_80000007_EDX] = B(8),                                                    \
+                [X86_WORD_6_EAX] = B(2),                                                           \
+            },                                                                                     \
+        __VA_ARGS__                                                                                \
     }
 
 /* The first is the default. */
 static const struct x86_model models[] = {
-    MODEL("v3", "x86-64 level 3 (AVX2, FMA) with AES, SHA and the system features of a server",
+    MODEL("x86-64-v3",
+          "x86-64 level 3 (AVX2, FMA) with AES, SHA and the system features of a server",
           LEVEL_3_1_ECX, LEVEL_3_7_EBX, XCR0_AVX),
-    MODEL("v2", "x86-64 level 2 with AES, SHA, BMI and the system features of a server",
+    MODEL("x86-64-v2", "x86-64 level 2 with AES, SHA, BMI and the system features of a server",
           LEVEL_2_1_ECX, LEVEL_2_7_EBX, 0),
+    MODEL("host", "level 3 and the user instructions that the host adds to it, such as AVX-512",
+          LEVEL_3_1_ECX, LEVEL_3_7_EBX, XCR0_AVX, .host = true),
 };
 
 const struct x86_model *x86_model_at(unsigned index)
@@ -268,6 +288,8 @@ static void leaf_caches(const struct x86_cpu *c, uint32_t subleaf, uint32_t out[
 static void leaf_extended_features(const struct x86_cpu *c, uint32_t subleaf, uint32_t out[4])
 {
     enum { LAST = 2 };
+    if (subleaf == 1)
+        out[EAX] = c->model->features[X86_WORD_7_1_EAX];
     if (subleaf == 2)
         out[EDX] = c->model->features[X86_WORD_7_2_EDX];
     if (subleaf != 0)

@@ -16,6 +16,7 @@ enum x86_feature_word {
     X86_WORD_7_EBX,
     X86_WORD_7_ECX,
     X86_WORD_7_EDX,
+    X86_WORD_7_1_EAX,
     X86_WORD_7_2_EDX,
     X86_WORD_D_1_EAX,
     X86_WORD_80000001_EDX,
@@ -32,11 +33,13 @@ enum x86_tsc {
     X86_TSC_FIXED, /* it is the host's as it is: writes to it are lost */
 };
 
+enum { X86_NATIVE_WORDS = 2 };
+
 struct x86_model {
     const char *name;    /* as --cpu takes it */
     const char *summary; /* one line for a list */
     const char *vendor;  /* 12 characters */
-    const char *brand;   /* up to 47 characters */
+    char brand[48];
     uint8_t family, model, stepping;
     uint8_t physical_bits, linear_bits;
     enum x86_tsc tsc;
@@ -45,12 +48,20 @@ struct x86_model {
     uint64_t arch_capabilities; /* the MSR */
     uint64_t xcr0;              /* what XCR0 may hold */
     uint32_t features[X86_FEATURE_WORDS];
+    bool host; /* the host's processor adds to it: x86_model_add_host() */
+    /* Features (enum x86_feature, a bit each) whose instructions have no semantics in x86/sem and
+     * are executed by the host's processor (native.h). */
+    uint64_t native[X86_NATIVE_WORDS];
 };
 
 /* The model of that name, or NULL. The first one, of index 0, is the default; NULL ends the list.
  */
 const struct x86_model *x86_model_find(const char *name);
 const struct x86_model *x86_model_at(unsigned index);
+
+/* Adds to a model that asks for it (`host`) what this host's processor has beyond the models: user
+ * instructions, their registers, and the name (cpuid_host.c). */
+void x86_model_add_host(struct x86_model *m);
 
 /* CPUID as the vCPU executes it; out is EAX, EBX, ECX, EDX. */
 void x86_cpuid(const struct x86_cpu *c, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);

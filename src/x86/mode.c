@@ -63,6 +63,7 @@ void x86_update_mode(struct x86_cpu *c)
     c->no_x87 = c->s.cr0 & (CR0_EM | CR0_TS);
     c->no_sse = c->no_x87 || !(c->s.cr4 & CR4_OSFXSR);
     c->no_avx = (c->s.cr0 & CR0_TS) || !x86_avx_enabled(&c->s);
+    c->no_avx512 = (c->s.cr0 & CR0_TS) || !x86_avx512_enabled(&c->s);
     c->debug_data = watches_data(c);
     for (unsigned i = 0; i < X86_SEG_COUNT; i++)
         c->flat[i] = is_flat(c, i);

@@ -81,6 +81,9 @@ void x86_state_reset(struct x86_state *s, bool bsp, bool init)
         s->fds = old.fds;
         memcpy(s->vec, old.vec, sizeof s->vec);
         s->mxcsr = old.mxcsr;
+        memcpy(s->opmask, old.opmask, sizeof s->opmask);
+        memcpy(s->zmm_upper, old.zmm_upper, sizeof s->zmm_upper);
+        memcpy(s->zmm_more, old.zmm_more, sizeof s->zmm_more);
     }
     reset_segments(s);
     s->gpr[X86_RDX] = x86_model_signature(x86_model_at(0));

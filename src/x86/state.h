@@ -84,8 +84,12 @@ enum {
     XCR0_X87 = 1u << 0,
     XCR0_SSE = 1u << 1,
     XCR0_AVX = 1u << 2,
+    XCR0_OPMASK = 1u << 5,
+    XCR0_ZMM_HI256 = 1u << 6,
+    XCR0_HI16_ZMM = 1u << 7,
     XCR0_PKRU = 1u << 9,
     XCR0_VECTORS = XCR0_SSE | XCR0_AVX, /* what VEX-encoded vector instructions ask for */
+    XCR0_AVX512 = XCR0_OPMASK | XCR0_ZMM_HI256 | XCR0_HI16_ZMM, /* and EVEX-encoded ones besides */
 };
 
 /* Attributes of a segment: bits 8 to 23 of a descriptor's second word, moved down by 8 (SDM 3,
@@ -176,6 +180,13 @@ struct x86_state {
     union x86_vec vec[16];
     uint32_t mxcsr;
 
+    /* AVX-512's, laid out as the XSAVE components are (SDM 1, 13.4.2 and 13.5.6): the mask
+     * registers, the upper halves of ZMM0 to ZMM15, and ZMM16 to ZMM31. All 0 where the processor
+     * has none. */
+    uint64_t opmask[8];
+    uint64_t zmm_upper[16][4];
+    uint64_t zmm_more[16][8];
+
     uint32_t activity; /* enum x86_activity */
     bool shadow_sti;   /* the next instruction runs before an interrupt is taken (STI) */
     bool shadow_ss;    /* the same after MOV SS and POP SS; debug traps wait as well */
@@ -195,6 +206,12 @@ struct x86_state {
 static inline bool x86_avx_enabled(const struct x86_state *s)
 {
     return (s->cr4 & CR4_OSXSAVE) && (s->xcr0 & XCR0_VECTORS) == XCR0_VECTORS;
+}
+
+/* The same of EVEX-encoded ones and of those on mask registers (SDM 1, 15.2). */
+static inline bool x86_avx512_enabled(const struct x86_state *s)
+{
+    return x86_avx_enabled(s) && (s->xcr0 & XCR0_AVX512) == XCR0_AVX512;
 }
 
 /* Power-on and INIT state (SDM 3, table 10-1). bsp says whether the vCPU starts at the reset vector

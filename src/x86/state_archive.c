@@ -22,9 +22,15 @@
 
 #define X87(name, member) NESTED(name ".mantissa", member.mantissa), NESTED(name ".se", member.se)
 
-#define VECTORS                                                                                    \
+#define VECTORS(member, count)                                                                     \
     {                                                                                              \
-        "vec", offsetof(struct x86_state, vec), MEMBER_SIZE(vec[0]), 16                            \
+#member, offsetof(struct x86_state, member), MEMBER_SIZE(member[0]), count                 \
+    }
+/* Missing in what was saved of a processor that has none. */
+#define AVX512(member, count)                                                                      \
+    {                                                                                              \
+#member, offsetof(struct x86_state, member), MEMBER_SIZE(member[0]), count,                \
+            .optional = true                                                                       \
     }
 
 static const struct archive_field fields[] = {
@@ -85,8 +91,11 @@ static const struct archive_field fields[] = {
     FIELD(fdp),
     FIELD(fcs),
     FIELD(fds),
-    VECTORS,
+    VECTORS(vec, 16),
     FIELD(mxcsr),
+    AVX512(opmask, 8),
+    AVX512(zmm_upper, 16),
+    AVX512(zmm_more, 16),
     FIELD(activity),
     FIELD(shadow_sti),
     FIELD(shadow_ss),

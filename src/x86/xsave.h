@@ -8,7 +8,16 @@
 #include <stdint.h>
 
 /* Numbers of the state components, which are bits of XCR0 and of the header's XSTATE_BV. */
-enum { XSAVE_X87 = 0, XSAVE_SSE = 1, XSAVE_AVX = 2, XSAVE_PKRU = 9, XSAVE_COMPONENTS = 10 };
+enum {
+    XSAVE_X87 = 0,
+    XSAVE_SSE = 1,
+    XSAVE_AVX = 2,
+    XSAVE_OPMASK = 5,
+    XSAVE_ZMM_HI256 = 6,
+    XSAVE_HI16_ZMM = 7,
+    XSAVE_PKRU = 9,
+    XSAVE_COMPONENTS = 10
+};
 
 enum { XSAVE_LEGACY_SIZE = 512, XSAVE_HEADER_SIZE = 64 };
 /* The smallest area, and where its first further component starts. */

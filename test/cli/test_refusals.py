@@ -50,6 +50,12 @@ def test_unknown_cpu(t):
     refused(t, 2, "--cpu", args=["--cpu", "z80", "--kernel", "x"])
 
 
+def test_host_cpu_wants_an_engine_that_carries_it(t):
+    refused(t, 2, "--cpu host", args=["--cpu", "host", "--engine", "emulate", "--kernel", "x"])
+    refused(t, 2, "--cpu host", args=["--cpu", "host", "--engine", "emulate", "--switch-every",
+                                      "10ms", "--kernel", "x"])
+
+
 def test_numbers_of_cpus(t):
     for n in ("0", "17", "-1", "two", "", "1x", "99999999999999999999"):
         refused(t, 2, "--cpus", args=[f"--cpus={n}", "--kernel", "x"])

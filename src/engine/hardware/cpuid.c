@@ -32,6 +32,7 @@ static const struct {
     [X86_WORD_7_EBX] = {7, 0, EBX, 1u << 1 /* TSC_ADJUST */ | 1u << 13 /* no FCS and FDS */},
     [X86_WORD_7_ECX] = {7, 0, ECX, 0},
     [X86_WORD_7_EDX] = {7, 0, EDX, 0},
+    [X86_WORD_7_1_EAX] = {7, 1, EAX, 0},
     [X86_WORD_7_2_EDX] = {7, 2, EDX, 0},
     [X86_WORD_D_1_EAX] = {0xd, 1, EAX, 0},
     [X86_WORD_80000001_EDX] = {0x80000001, 0, EDX, 0},

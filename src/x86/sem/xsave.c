@@ -4,11 +4,15 @@
  */
 #include "x86/xsave.h"
 
+#include "base/bytes.h"
 #include "x86/cpuid.h"
 #include "x86/sem/simd.h"
 
 const struct x86_xsave_component x86_xsave_component[XSAVE_COMPONENTS] = {
     [XSAVE_AVX] = {.size = 256, .offset = 576},
+    [XSAVE_OPMASK] = {.size = 64, .offset = 1088},
+    [XSAVE_ZMM_HI256] = {.size = 512, .offset = 1152},
+    [XSAVE_HI16_ZMM] = {.size = 1024, .offset = 1664},
     [XSAVE_PKRU] = {.size = 8, .offset = 2688},
 };
 
@@ -168,6 +172,59 @@ static uint64_t xsave_area(struct x86_cpu *c, const struct op *op, unsigned size
     return lin;
 }
 
+/* ---- AVX-512's components: as the state has them (SDM 1, 13.5.6) ---- */
+
+enum { AVX512_FIRST = XSAVE_OPMASK, AVX512_COMPONENTS = 3, AVX512_MAX = 1024 };
+
+static bool is_avx512(unsigned component)
+{
+    return component - AVX512_FIRST < AVX512_COMPONENTS;
+}
+
+/* Where one is in the state, and how many bytes are in reach: ZMM8 and up are not outside of 64-bit
+ * code. */
+static void *avx512_part(struct x86_cpu *c, unsigned component, unsigned *bytes)
+{
+    switch (component) {
+    case XSAVE_OPMASK: *bytes = sizeof c->s.opmask; return c->s.opmask;
+    case XSAVE_ZMM_HI256: *bytes = 32 * xmm_count(c); return c->s.zmm_upper;
+    default: *bytes = c->code == X86_CODE64 ? sizeof c->s.zmm_more : 0; return c->s.zmm_more;
+    }
+}
+
+static uint64_t avx512_in_use(const struct x86_cpu *c)
+{
+    uint64_t used = 0;
+    for (unsigned i = 0; i < AVX512_COMPONENTS; i++) {
+        unsigned bytes;
+        const uint64_t *part = avx512_part((struct x86_cpu *)c, AVX512_FIRST + i, &bytes);
+        uint64_t bits = 0;
+        for (unsigned k = 0; k < bytes / sizeof *part; k++)
+            bits |= part[k];
+        used |= bits ? BIT(AVX512_FIRST + i) : 0;
+    }
+    return used;
+}
+
+static void save_avx512(struct x86_cpu *c, const struct op *op, uint64_t lin, unsigned component)
+{
+    unsigned bytes;
+    const void *part = avx512_part(c, component, &bytes);
+    if (bytes)
+        x86_write_bytes(c, lin, part, bytes, op->seg);
+}
+
+/* from NULL: the initial state. */
+static void set_avx512(struct x86_cpu *c, unsigned component, const uint8_t *from)
+{
+    unsigned bytes;
+    void *part = avx512_part(c, component, &bytes);
+    if (from)
+        bytes_copy(part, from, bytes);
+    else
+        bytes_fill(part, 0, bytes);
+}
+
 /* XINUSE: the components that are not in their initial state. MXCSR is looked at apart. */
 static uint64_t xinuse(const struct x86_cpu *c)
 {
@@ -177,7 +234,8 @@ static uint64_t xinuse(const struct x86_cpu *c)
         ymm_bits |= c->s.vec[i].u64[2] | c->s.vec[i].u64[3];
     }
     return (x86_x87_in_use(&c->s) ? XCR0_X87 : 0) | (xmm_bits ? XCR0_SSE : 0) |
-           (ymm_bits ? XCR0_AVX : 0) | (c->s.pkru ? XCR0_PKRU : 0);
+           (ymm_bits ? XCR0_AVX : 0) | (c->s.pkru ? XCR0_PKRU : 0) |
+           (c->s.xcr0 & XCR0_AVX512 ? avx512_in_use(c) : 0);
 }
 
 /* XINUSE for those who save MXCSR only with the component it belongs to. */
@@ -225,6 +283,8 @@ static void save_components(struct x86_cpu *c, const struct op *op, uint64_t lin
                                        : x86_xsave_component[i].offset);
         if (i == XSAVE_AVX)
             save_avx(c, op, at);
+        else if (is_avx512(i))
+            save_avx512(c, op, at, i);
         else if (i == XSAVE_PKRU)
             x86_write64(c, at, c->s.pkru, op->seg);
     }
@@ -290,6 +350,7 @@ struct xsave_image {
     bool load_mxcsr, reset_mxcsr;
     uint8_t legacy[XSAVE_LEGACY_SIZE];
     uint8_t upper[16 * 16];
+    uint8_t avx512[AVX512_COMPONENTS][AVX512_MAX];
     uint32_t pkru;
 };
 
@@ -313,6 +374,15 @@ static uint64_t read_header(struct x86_cpu *c, uint64_t lin, unsigned seg, uint6
     return compacted ? xcomp_bv : 0;
 }
 
+static void read_avx512(struct x86_cpu *c, const struct op *op, uint64_t lin, unsigned component,
+                        struct xsave_image *image)
+{
+    unsigned bytes;
+    avx512_part(c, component, &bytes);
+    if (bytes)
+        x86_read_bytes(c, lin, image->avx512[component - AVX512_FIRST], bytes, op->seg);
+}
+
 static void read_components(struct x86_cpu *c, const struct op *op, uint64_t lin,
                             uint64_t compacted, struct xsave_image *image)
 {
@@ -323,6 +393,8 @@ static void read_components(struct x86_cpu *c, const struct op *op, uint64_t lin
                                        : x86_xsave_component[i].offset);
         if (i == XSAVE_AVX)
             x86_read_bytes(c, at, image->upper, 16 * xmm_count(c), op->seg);
+        else if (is_avx512(i))
+            read_avx512(c, op, at, i, image);
         else if (i == XSAVE_PKRU)
             image->pkru = x86_read32(c, at, op->seg);
     }
@@ -374,6 +446,9 @@ static void restore(struct x86_cpu *c, const struct op *op, const struct xsave_i
         else
             memset(&c->s.vec[i].u8[16], 0, 16);
     }
+    for (unsigned i = AVX512_FIRST; i < AVX512_FIRST + AVX512_COMPONENTS; i++)
+        if (wanted >> i & 1)
+            set_avx512(c, i, loaded >> i & 1 ? image->avx512[i - AVX512_FIRST] : NULL);
     if (wanted & XCR0_PKRU)
         set_pkru(c, loaded & XCR0_PKRU ? image->pkru : 0);
 }
@@ -413,6 +488,15 @@ OP(xgetbv)
     c->s.gpr[X86_RDX] = v >> 32;
 }
 
+/* SDM 3, 2.6: AVX wants SSE; AVX-512's components come together, and want AVX. */
+static bool is_valid_xcr0(uint64_t v)
+{
+    uint64_t avx512 = v & XCR0_AVX512;
+    if (!(v & XCR0_X87) || (v & MXCSR_COMPONENTS) == XCR0_AVX)
+        return false;
+    return avx512 == 0 || (avx512 == XCR0_AVX512 && (v & XCR0_AVX));
+}
+
 /* Ends the block: what may be executed depends on XCR0. */
 OP_END(xsetbv)
 {
@@ -420,8 +504,7 @@ OP_END(xsetbv)
         x86_raise(c, X86_UD);
     x86_need_cpl0(c);
     uint64_t v = edx_eax(c);
-    bool avx_alone = (v & MXCSR_COMPONENTS) == XCR0_AVX;
-    if ((uint32_t)c->s.gpr[X86_RCX] != 0 || (v & ~c->model->xcr0) || !(v & XCR0_X87) || avx_alone)
+    if ((uint32_t)c->s.gpr[X86_RCX] != 0 || (v & ~c->model->xcr0) || !is_valid_xcr0(v))
         x86_raise_gp0(c);
     c->s.xcr0 = v;
     x86_update_mode(c);
