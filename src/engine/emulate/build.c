@@ -10,8 +10,9 @@
 #include "x86/insn.h"
 
 /* Beside enum x86_code. Blocks of code segments with a base or a limit are only entered by the run
- * loop, which checks both. In real and virtual-8086 mode there are no VEX prefixes. */
-enum { KEY_SEGMENTED = 1u << 2, KEY_REAL = 1u << 3 };
+ * loop, which checks both. In real and virtual-8086 mode there are no VEX prefixes. From KEY_SHORT
+ * on: how many instructions the block was to have at most, where that was less than usual. */
+enum { KEY_SEGMENTED = 1u << 2, KEY_REAL = 1u << 3, KEY_SHORT = 8 };
 
 /* What x86_rip() goes by while an instruction is fetched. */
 static const struct op fetching;
@@ -80,14 +81,14 @@ static unsigned lower(const struct x86_cpu *c, enum x86_decode_status status, st
 
 /* ---- blocks that are kept ---- */
 
-/* Decodes n bytes at host into b. Returns how many operations came of it; 0: the first instruction
- * goes on behind the n bytes. */
+/* Decodes n bytes at host into b, `most` instructions at most. Returns how many operations came of
+ * it; 0: the first instruction goes on behind the n bytes. */
 static unsigned decode_block(const struct x86_cpu *c, const uint8_t *host, uint64_t n,
-                             struct block *b)
+                             unsigned most, struct block *b)
 {
     unsigned at = 0, count = 0;
     bool ended = false;
-    while (count < CACHE_BLOCK_INSNS && at < n && !ended) {
+    while (count < most && at < n && !ended) {
         struct x86_insn insn;
         enum x86_decode_status status = x86_decode(host + at, n - at, c->code, &insn);
         if (status == X86_DECODE_SHORT)
@@ -105,7 +106,8 @@ static unsigned decode_block(const struct x86_cpu *c, const uint8_t *host, uint6
     return count;
 }
 
-static struct block *new_block(struct engine_vcpu *v, uint64_t gpa, uint32_t key, uint64_t room)
+static struct block *new_block(struct engine_vcpu *v, uint64_t gpa, uint32_t key, uint64_t room,
+                               unsigned most)
 {
     const uint8_t *host = memory_hva(v->vm->memory, gpa);
     if (!host)
@@ -119,7 +121,7 @@ static struct block *new_block(struct engine_vcpu *v, uint64_t gpa, uint32_t key
     }
     uint64_t in_page = MEMORY_PAGE_SIZE - (gpa & (MEMORY_PAGE_SIZE - 1));
     *b = (struct block){.gpa = gpa, .key = key};
-    unsigned ops = decode_block(&v->cpu, host, in_page < room ? in_page : room, b);
+    unsigned ops = decode_block(&v->cpu, host, in_page < room ? in_page : room, most, b);
     if (ops == 0)
         return NULL;
     cache_commit(&v->cache, b, ops);
@@ -132,7 +134,7 @@ static struct block *new_block(struct engine_vcpu *v, uint64_t gpa, uint32_t key
 static void remember(struct engine_vcpu *v, struct block *from, struct block *b)
 {
     struct x86_cpu *c = &v->cpu;
-    if ((b->key & KEY_SEGMENTED) || c->jump_key == NO_JUMP_KEY)
+    if ((b->key & KEY_SEGMENTED) || b->key >> KEY_SHORT || c->jump_key == NO_JUMP_KEY)
         return;
     c->jump[jump_hash(c->s.rip)] = (struct jump_entry){c->s.rip, c->jump_key, b};
     bool same_page = ((v->from_rip ^ c->s.rip) & X86_PAGE_MASK) == 0;
@@ -140,7 +142,7 @@ static void remember(struct engine_vcpu *v, struct block *from, struct block *b)
         from->link[c->link_slot] = b;
 }
 
-struct block *emulate_find_block(struct engine_vcpu *v)
+struct block *emulate_find_block(struct engine_vcpu *v, uint64_t most)
 {
     struct x86_cpu *c = &v->cpu;
     struct block *from = c->link_from;
@@ -150,10 +152,11 @@ struct block *emulate_find_block(struct engine_vcpu *v)
     uint64_t room = room_in_segment(c, c->s.rip);
     uint64_t flushes = v->cache.flushes;
     uint64_t gpa = x86_fetch_translate(c, code_linear(c, c->s.rip));
-    uint32_t key = block_key(c);
+    unsigned insns = most < CACHE_BLOCK_INSNS ? (unsigned)most : CACHE_BLOCK_INSNS;
+    uint32_t key = block_key(c) | (insns < CACHE_BLOCK_INSNS ? insns << KEY_SHORT : 0);
     struct block *b = cache_find(&v->cache, gpa, key);
     if (!b)
-        b = new_block(v, gpa, key, room);
+        b = new_block(v, gpa, key, room, insns);
     if (!b || b->bytes > room)
         return NULL;
     remember(v, v->cache.flushes == flushes ? from : NULL, b);

@@ -77,10 +77,10 @@ void emulate_leave_gate(struct engine_vcpu *v);
 /* How run()'s loop is come back to from inside an instruction. */
 enum { JUMP_FAULT = 1, JUMP_RESTART = 2 };
 
-/* build.c: the block at the current RIP, from the cache or decoded now; NULL when it can't be
- * cached (the first instruction crosses into another page, or is not in RAM). Fetch faults are
- * raised. */
-struct block *emulate_find_block(struct engine_vcpu *v);
+/* build.c: the block at the current RIP, of `most` instructions at most, from the cache or decoded
+ * now; NULL when it can't be cached (the first instruction crosses into another page, or is not in
+ * RAM). Fetch faults are raised. */
+struct block *emulate_find_block(struct engine_vcpu *v, uint64_t most);
 /* The instruction at the current RIP as a block of its own, not cached. */
 struct block *emulate_scratch_block(struct engine_vcpu *v);
 

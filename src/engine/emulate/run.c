@@ -158,7 +158,18 @@ static bool must_step(const struct engine_vcpu *v)
 {
     const struct x86_cpu *c = &v->cpu;
     return (c->s.rflags & (FLAG_TF | FLAG_RF)) || (c->s.dr[7] & 0xff) || shadowed(c) ||
-           c->debug_hits || v->step_once || c->insns + 1 == c->insns_limit;
+           c->debug_hits || v->step_once;
+}
+
+/* The block to go on with, which the limit may cut short; NULL: an instruction by itself. */
+static struct block *next_block(struct engine_vcpu *v)
+{
+    const struct x86_cpu *c = &v->cpu;
+    if (must_step(v))
+        return NULL;
+    struct block *b = emulate_find_block(v, CACHE_BLOCK_INSNS);
+    uint64_t left = c->insns_limit - c->insns;
+    return b && b->insns > left ? emulate_find_block(v, left) : b;
 }
 
 /* ---- the loop ---- */
@@ -203,8 +214,8 @@ static int go(struct engine_vcpu *v)
         if (unlikely(pauses(v)))
             return ENGINE_PAUSED;
         c->jump_key = jump_key(v);
-        struct block *b = must_step(v) ? NULL : emulate_find_block(v);
-        if (b && c->insns + b->insns <= c->insns_limit)
+        struct block *b = next_block(v);
+        if (b)
             run_ops(c, b);
         else
             step(v);
