@@ -193,6 +193,8 @@ static void fill_context(struct binary_vcpu *b)
     x->components = b->vm->components;
     x->table_supervisor = b->spaces.supervisor.entry;
     x->table_ac = spaces_table(&b->spaces, VIEW_AC)->entry;
+    x->table_user = spaces_table(&b->spaces, VIEW_USER)->entry;
+    binary_syscall_init(x);
     x->leave = binary_leave;
     b->fpu = FPU_IN_STATE;
     b->came_from = UINT32_MAX;

@@ -38,6 +38,10 @@ struct context {
     uint64_t interrupt_flag; /* RFLAGS.IF, in its place */
     uint64_t status_mask;    /* masks for PEXT and PDEP: RFLAGS' status flags and DF */
     uint64_t mask_63, mask_not_63, mask_31, mask_not_31, mask_sign, mask_upper;
+    uint64_t *table_user;
+    uint64_t no_syscall, no_sysret; /* 0: translated code may do it itself (syscall.c) */
+    uint16_t selectors[4];          /* CS and SS of SYSCALL, of SYSRET */
+    uint64_t mask_sysret, mask_rare, mask_if; /* of RFLAGS, see syscall.c */
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
 
@@ -69,6 +73,13 @@ AT(mask_31, CTX_MASK_31);
 AT(mask_not_31, CTX_MASK_NOT_31);
 AT(mask_sign, CTX_MASK_SIGN);
 AT(mask_upper, CTX_MASK_UPPER);
+AT(table_user, CTX_TABLE_U);
+AT(no_syscall, CTX_NO_SYSCALL);
+AT(no_sysret, CTX_NO_SYSRET);
+AT(selectors, CTX_SELECTORS);
+AT(mask_sysret, CTX_MASK_SYSRET);
+AT(mask_rare, CTX_MASK_RARE);
+AT(mask_if, CTX_MASK_IF);
 AT(fpu, CTX_FPU);
 #undef AT
 _Static_assert(sizeof(struct context) == CONTEXT_SIZE, "the vCPU comes behind it");
@@ -134,7 +145,7 @@ struct binary_vm {
     struct windows windows;
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
     uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece,
-        *limit_piece;
+        *limit_piece, *syscall_piece, *sysret_piece;
     uint64_t components;   /* of XSAVE that translated code may use here */
     uint64_t written_page; /* the page of code that was written last, and how often in a row */
     unsigned writes;
@@ -182,6 +193,11 @@ void binary_statistics(const struct binary_vcpu *b, struct engine_stats *out);
 
 /* outside.c: puts itself between the processor and the machine's callbacks. */
 void binary_take_over_host(struct binary_vcpu *b);
+
+/* syscall.c */
+/* Constants for translated code; and, on the way into it, what depends on the state. */
+void binary_syscall_init(struct context *x);
+void binary_syscall_prepare(struct context *x, const struct x86_state *s);
 
 /* fpu.c */
 /* To be called before anything that is not compiled for general registers only. */

@@ -361,6 +361,8 @@ bool binary_emit_pieces(struct binary_vm *vm)
     emit_op_mem(&e, 4, 0x89, S2, &link);
     emit_leave(&e, LEAVE_STALE);
 
+    syscall_emit_pieces(vm, &e);
+
     c->used = c->fixed = (uint32_t)(e.at - c->write + 63) & ~63u;
     return !e.full;
 }

@@ -89,6 +89,19 @@ void emit_load_u16(struct emit *e, unsigned reg, int32_t gs_disp)
     emit_memory(e, reg, &m, false);
 }
 
+void emit_store_u16(struct emit *e, unsigned reg, int32_t gs_disp)
+{
+    struct host_mem m = at_gs(gs_disp);
+    emit_op_mem(e, 2, 0x89, reg, &m);
+}
+
+void emit_store_imm8(struct emit *e, int32_t gs_disp, uint8_t imm)
+{
+    struct host_mem m = at_gs(gs_disp);
+    emit_op_mem(e, 1, 0xc6, 0, &m);
+    emit_byte(e, imm);
+}
+
 void emit_store_imm(struct emit *e, int32_t gs_disp, uint32_t imm)
 {
     struct host_mem m = at_gs(gs_disp);

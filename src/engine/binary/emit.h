@@ -74,6 +74,9 @@ void emit_load(struct emit *e, unsigned reg, int32_t gs_disp);
 void emit_store(struct emit *e, unsigned reg, int32_t gs_disp);
 /* movzx r32, word [gs:disp]. */
 void emit_load_u16(struct emit *e, unsigned reg, int32_t gs_disp);
+/* mov word [gs:disp], r16; mov byte [gs:disp], imm8. */
+void emit_store_u16(struct emit *e, unsigned reg, int32_t gs_disp);
+void emit_store_imm8(struct emit *e, int32_t gs_disp, uint8_t imm);
 /* mov dword [gs:disp], imm32; mov qword (sign-extended). */
 void emit_store_imm(struct emit *e, int32_t gs_disp, uint32_t imm);
 void emit_store_imm64(struct emit *e, int32_t gs_disp, int32_t imm);

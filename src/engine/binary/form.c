@@ -149,6 +149,10 @@ enum how binary_how(const struct x86_insn *insn, uint32_t key)
         return how;
     if (strcmp(form->sem, "swapgs") == 0 && !(key & KEY_USER))
         return HOW_SWAPGS;
+    if (strcmp(form->sem, "syscall") == 0 && (key & KEY_USER))
+        return HOW_SYSCALL;
+    if (strcmp(form->sem, "sysret") == 0 && !(key & KEY_USER))
+        return HOW_SYSRET;
     if (strcmp(form->sem, "rdpkru") == 0 && (key & KEY_PKU))
         return HOW_RDPKRU;
     if ((form->flags & X86_FORM_PRIVILEGED) || !mode_allows(form, key) ||

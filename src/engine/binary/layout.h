@@ -47,7 +47,14 @@
 #define CTX_MASK_NOT_31 0xb8
 #define CTX_MASK_SIGN   0xc0
 #define CTX_MASK_UPPER  0xc8
-#define CTX_FPU         0x100
+#define CTX_TABLE_U     0xd0
+#define CTX_NO_SYSCALL  0xd8
+#define CTX_NO_SYSRET   0xe0
+#define CTX_SELECTORS   0xe8
+#define CTX_MASK_SYSRET 0xf0
+#define CTX_MASK_RARE   0xf8
+#define CTX_MASK_IF     0x100
+#define CTX_FPU         0x140
 
 /* From the vCPU (struct x86_state comes first in it). */
 #define STATE_RIP     144

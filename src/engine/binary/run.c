@@ -40,6 +40,7 @@ void binary_switch_space(struct binary_vcpu *b, bool keep)
     const struct x86_state *s = &b->v->cpu.s;
     spaces_switch(&b->spaces, s->cr4 & CR4_PCIDE ? s->cr3 & 0xfff : 0, keep);
     b->context->table_ac = spaces_table(&b->spaces, VIEW_AC)->entry;
+    b->context->table_user = spaces_table(&b->spaces, VIEW_USER)->entry;
     /* Whether code goes on to be where it is, only its page says. */
     forgot(b);
 }
@@ -63,6 +64,7 @@ static void prepare(struct binary_vcpu *b, void *code)
         x->attend |= X86_REQUEST_INTR;
     if (!c->s.nmi_blocked)
         x->attend |= X86_REQUEST_NMI;
+    binary_syscall_prepare(x, &c->s);
     /* Translated code adds what it keeps elsewhere. */
     c->s.rflags = flags & ~(FLAGS_STATUS | FLAG_DF | FLAG_IF | x->ac);
 }
@@ -73,8 +75,7 @@ static void take_back(struct binary_vcpu *b)
     const struct context *x = b->context;
     uint64_t old = c->s.rflags;
     x86_set_rflags(c, old | x->ac | x->interrupt_flag | (x->flags & (FLAGS_STATUS | FLAG_DF)));
-    if (!is_user(c))
-        x86_update_view(c);
+    x86_update_view(c); /* CPL and AC may have changed; nothing else of the mode can have */
     if (b->counted)
         c->insns = b->limit - (uint64_t)x->left - (b->resume ? b->resume_insns : 0);
 }

@@ -28,7 +28,7 @@ static void emit_add(struct emit *e, unsigned to, unsigned other, int32_t more)
 }
 
 /* S1 := what PUSHF pushes. PEXT and PDEP with one mask are an AND that leaves the flags. */
-static void emit_read_flags(struct emit *e)
+void system_read_flags(struct emit *e)
 {
     to_host_stack(e);
     emit_byte(e, 0x9c); /* pushfq */
@@ -51,7 +51,7 @@ bool system_pushf(struct translator *t)
     struct host_mem below = {.base = HOST_RSP, .index = HOST_NONE, .disp = -8};
     if (t->insn.opsize != 8 || t->check)
         return false;
-    emit_read_flags(e);
+    system_read_flags(e);
     rewrite_stack(t, -8, 8);
     emit_op_mem(e, 8, 0x89, S1, &top);
     emit_lea(e, 8, HOST_RSP, &below);
@@ -59,7 +59,7 @@ bool system_pushf(struct translator *t)
 }
 
 /* The host's flags := the status flags and DF in S1. */
-static void emit_write_flags(struct emit *e)
+void system_write_flags(struct emit *e)
 {
     emit_op_imm(e, 4, S1, FLAGS_STATUS | FLAG_DF);
     emit_op_imm(e, 1, S1, FLAG_1 | FLAG_IF);
@@ -93,7 +93,7 @@ bool system_popf(struct translator *t)
     emit_op_imm(e, 4, S2, FLAG_IF);
     emit_store(e, S2, GS_AREA + CTX_IF);
     emit_lea(e, 8, HOST_RSP, &above);
-    emit_write_flags(e);
+    system_write_flags(e);
     t->at = t->next;
     t->done++;
     system_look(t);

@@ -50,6 +50,8 @@ static bool translate_insn(struct translator *t, enum how how)
     case HOW_RET: return control_ret(t);
     case HOW_JCXZ: return control_jcxz(t);
     case HOW_LOOP: return control_loop(t);
+    case HOW_SYSCALL: return syscall_enter(t);
+    case HOW_SYSRET: return syscall_return(t);
     default: break;
     }
     uint8_t *before = t->e.at;

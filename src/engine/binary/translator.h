@@ -89,6 +89,8 @@ enum how {
     HOW_RDPKRU,
     HOW_STAC,
     HOW_CLAC,
+    HOW_SYSCALL,
+    HOW_SYSRET,
 };
 
 /* form.c */
@@ -121,6 +123,15 @@ bool system_rdpkru(struct translator *t);
 bool system_set_ac(struct translator *t, bool ac);
 /* Leaves at t->at if anything is asked of the vCPU. */
 void system_look(struct translator *t);
+
+/* S1 := what PUSHF pushes, using S2; the host's flags := S1's status flags and DF. */
+void system_read_flags(struct emit *e);
+void system_write_flags(struct emit *e);
+
+/* syscall.c: between privilege levels without leaving translated code. These end a block. */
+bool syscall_enter(struct translator *t);
+bool syscall_return(struct translator *t);
+void syscall_emit_pieces(struct binary_vm *vm, struct emit *e);
 
 /* count.c: counting instructions, for those who limit them (KEY_COUNTED). A block counts all of its
  * instructions when it is entered, and takes back what it did not execute where it is left early.
