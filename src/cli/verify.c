@@ -199,7 +199,8 @@ static bool prepare(struct verify *v, struct error *err)
         return false;
     lockstep_init(&v->lockstep, leader, v->against);
     v->lockstep.plant = v->plant;
-    v->lockstep.step = v->step ? v->step : LOCKSTEP_STEP;
+    if (v->step)
+        v->lockstep.step = v->step;
     v->lockstep.checkpoint = v->checkpoint ? v->checkpoint : LOCKSTEP_CHECKPOINT;
     v->lockstep.progress = tell_progress;
     v->lockstep.ctx = v;
@@ -320,9 +321,10 @@ const struct command command_verify = {
         "\n"
         "  --engine ENGINE        the engine that drives the machine\n"
         "  --against ENGINE       the engine that is given the same and must do the same\n"
-        "  --step COUNT           instructions between two looks at all registers; 100 without "
-        "it,\n"
-        "                         and 1 looks behind every instruction\n"
+        "  --step COUNT           instructions between two looks; without it, each block of the\n"
+        "                         first engine where it has such (binary), else 100; 1 looks "
+        "behind\n"
+        "                         every instruction\n"
         "  --checkpoint COUNT     instructions between two looks at all of memory; 20000000 "
         "without\n"
         "                         it\n"

@@ -87,6 +87,10 @@ struct engine {
      * nothing of the next one is, not even a fault. */
     enum engine_exit (*run)(struct engine_vcpu *vcpu, uint64_t insns_limit);
 
+    /* The same, and comes back (ENGINE_LIMIT) as soon as what this engine does in one go is done: a
+     * block of its own, or a few short ones. NULL: it does not look at blocks in this way. */
+    enum engine_exit (*run_block)(struct engine_vcpu *vcpu, uint64_t insns_limit);
+
     /* From any thread. interrupt: whether the machine has an interrupt to offer (a level: lowering
      * it is allowed). nmi: one NMI. stop: run() returns soon, or at once when next called. */
     void (*interrupt)(struct engine_vcpu *vcpu, bool level);

@@ -236,15 +236,20 @@ static void vcpu_destroy(struct engine_vcpu *v)
 
 static enum engine_exit run(struct engine_vcpu *v, uint64_t insns_limit)
 {
-    return binary_run(binary_of(v), insns_limit);
+    return binary_run(binary_of(v), insns_limit, false);
+}
+
+static enum engine_exit run_block(struct engine_vcpu *v, uint64_t insns_limit)
+{
+    return binary_run(binary_of(v), insns_limit, true);
 }
 
 /* ---- state ---- */
 
 static void get_state(struct engine_vcpu *v, struct x86_state *to)
 {
-    binary_fpu_to_state(binary_of(v));
     engine_emulate.get_state(v, to);
+    binary_fpu_copy(binary_of(v), to);
 }
 
 static void set_state(struct engine_vcpu *v, const struct x86_state *from)
@@ -313,6 +318,7 @@ const struct engine engine_binary = {
     .vcpu_create = vcpu_create,
     .vcpu_destroy = vcpu_destroy,
     .run = run,
+    .run_block = run_block,
     .interrupt = interrupt,
     .nmi = nmi,
     .stop = stop,

@@ -119,6 +119,9 @@ struct binary_vcpu {
     unsigned resume_insns; /* instructions from there to the block's end: what it counts at once */
     uint64_t limit;        /* run()'s, which the count of instructions is not to exceed */
     bool counted;          /* there is one, so they have to be counted */
+    bool by_block;         /* run() comes back behind each block */
+    uint64_t began;        /* the count of instructions when it was called */
+    bool whole;            /* the last step ended with nothing of an instruction begun */
     bool stepping;         /* towards the next instruction's beginning */
     int fault_signal;      /* under LEAVE_FAULT */
     uint32_t came_from;    /* the link to patch when the block at RIP is known, or UINT32_MAX */
@@ -180,7 +183,7 @@ enum {
 };
 
 /* run.c */
-enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit);
+enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit, bool by_block);
 /* Everything that translated code knows of linear addresses, or of one page. */
 void binary_forget_all(struct binary_vcpu *b);
 void binary_forget_page(struct binary_vcpu *b, uint64_t lin);
@@ -203,6 +206,8 @@ void binary_syscall_prepare(struct context *x, const struct x86_state *s);
 /* To be called before anything that is not compiled for general registers only. */
 void binary_outside(struct binary_vcpu *b);
 void binary_fpu_to_state(struct binary_vcpu *b);
+/* Copies them to a state, and leaves them where they are. */
+void binary_fpu_copy(struct binary_vcpu *b, struct x86_state *to);
 void binary_fpu_to_host(struct binary_vcpu *b);
 
 /* signal.c */

@@ -57,19 +57,29 @@ void binary_fpu_to_host(struct binary_vcpu *b)
         load(b);
 }
 
+static void take(struct x86_state *s, const uint8_t *area)
+{
+    uint64_t present = load_u64(area + AREA_XSTATE_BV);
+    x86_fx_take(s, area, present);
+    if (present & XCR0_AVX)
+        x86_ymm_take(s, area + x86_xsave_component[XSAVE_AVX].offset);
+    /* The host's pointers are into translated code: no one is told. */
+    s->fop = 0;
+    s->fip = s->fdp = 0;
+}
+
 void binary_fpu_to_state(struct binary_vcpu *b)
 {
     binary_outside(b);
     if (b->fpu == FPU_IN_STATE)
         return;
-    struct x86_state *s = &b->v->cpu.s;
-    uint8_t *area = b->context->fpu;
-    uint64_t present = load_u64(area + AREA_XSTATE_BV);
     b->fpu = FPU_IN_STATE;
-    x86_fx_take(s, area, present);
-    if (present & XCR0_AVX)
-        x86_ymm_take(s, ymm_in(area));
-    /* The host's pointers are into translated code: no one is told. */
-    s->fop = 0;
-    s->fip = s->fdp = 0;
+    take(&b->v->cpu.s, b->context->fpu);
+}
+
+void binary_fpu_copy(struct binary_vcpu *b, struct x86_state *to)
+{
+    binary_outside(b);
+    if (b->fpu != FPU_IN_STATE)
+        take(to, b->context->fpu);
 }

@@ -5,7 +5,7 @@
 #include "x86/flags.h"
 
 /* Instructions that `emulate` runs at a time in a mode that is not translated. */
-enum { EMULATE_AT_A_TIME = 4096 };
+enum { EMULATE_AT_A_TIME = 4096, EMULATE_BLOCK = 64 };
 
 enum { HOST_IF = 1 << 9 };
 
@@ -102,6 +102,13 @@ static bool asked(const struct binary_vcpu *b)
     return request || (c->s.nmi_pending && !c->s.nmi_blocked);
 }
 
+static enum engine_exit emulate_to(struct binary_vcpu *b, uint64_t limit)
+{
+    binary_forget_place(b);
+    binary_fpu_to_state(b);
+    return emulate_run_inside(b->v, limit);
+}
+
 /* What has to be done where translated code left. */
 static enum engine_exit attend_leave(struct binary_vcpu *b)
 {
@@ -121,8 +128,9 @@ static enum engine_exit attend_leave(struct binary_vcpu *b)
         return x->resume ? binary_emulate_at(b, binary_site(x->resume, false), NO_BLOCK)
                          : binary_emulate_one(b);
     case LEAVE_FAULT: return binary_after_fault(b);
-    case LEAVE_LIMIT: binary_fpu_to_state(b); return emulate_run_inside(b->v, b->limit);
-    default: return ENGINE_LIMIT;
+    case LEAVE_LIMIT:
+        return c->insns > b->began && b->by_block ? ENGINE_LIMIT : emulate_to(b, b->limit);
+    default: b->whole = false; return ENGINE_LIMIT; /* LEAVE_REQUEST, LEAVE_ASKED */
     }
 }
 
@@ -131,20 +139,30 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static enum engine_exit step(struct binary_vcpu *b)
+/* Instructions that `emulate` runs before the mode is looked at again. */
+static uint64_t most_emulated(const struct binary_vcpu *b)
+{
+    if (b->v->cpu.code == X86_CODE64)
+        return 1;
+    return b->by_block ? EMULATE_BLOCK : EMULATE_AT_A_TIME;
+}
+
+/* What comes behind the block at `code` is beyond the limit. */
+static void limit_to_block(struct binary_vcpu *b, const void *code, uint64_t limit)
+{
+    const struct code *c = &b->vm->code;
+    uint64_t most = b->resume ? 0 : c->block[code_at(c, code)].insns;
+    b->limit = least(limit, b->v->cpu.insns + most);
+}
+
+static enum engine_exit step(struct binary_vcpu *b, uint64_t limit)
 {
     struct x86_cpu *c = &b->v->cpu;
-    if (!binary_mode_allows(b->v)) {
-        binary_forget_place(b);
-        binary_fpu_to_state(b);
-        uint64_t most = c->code == X86_CODE64 ? 1 : EMULATE_AT_A_TIME;
-        return emulate_run_inside(b->v, least(c->insns + most, b->limit));
-    }
-    if (asked(b)) {
-        binary_forget_place(b);
-        binary_fpu_to_state(b);
-        return emulate_run_inside(b->v, c->insns + 1);
-    }
+    b->whole = true;
+    if (!binary_mode_allows(b->v))
+        return emulate_to(b, least(c->insns + most_emulated(b), b->limit));
+    if (asked(b))
+        return emulate_to(b, c->insns + 1);
     binary_notice_recycling(b);
     if (b->resume && b->vm->code.block[b->resume_block].dropped)
         b->resume = NULL;
@@ -160,25 +178,37 @@ static enum engine_exit step(struct binary_vcpu *b)
     void *code = b->resume ? b->resume : binary_find_code(b);
     if (!code)
         return binary_emulate_one(b);
+    if (b->by_block)
+        limit_to_block(b, code, limit);
     enter(b, code);
+    b->limit = limit;
     if (b->context->reason == LEAVE_ASKED)
         c->insns = before; /* nothing ran */
     return attend_leave(b);
 }
 
-enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit)
+/* Whether run() is to come back where it stands: at the limit, or behind a block. */
+static bool is_done(const struct binary_vcpu *b, uint64_t limit)
+{
+    uint64_t at = b->v->cpu.insns;
+    return at >= limit || (b->by_block && b->whole && !b->resume && at > b->began);
+}
+
+enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit, bool by_block)
 {
     struct engine_vcpu *v = b->v;
     enum engine_exit exit = ENGINE_LIMIT;
     if (!binary_signals_enter(b))
         return ENGINE_FAILED;
     b->limit = insns_limit;
-    b->counted = insns_limit != UINT64_MAX;
-    binary_forget_place(b);
+    b->counted = by_block || insns_limit != UINT64_MAX;
+    if (!by_block) /* blocks are linked as they always are */
+        binary_forget_place(b);
+    b->by_block = by_block;
+    b->began = v->cpu.insns;
     emulate_enter_gate(v);
-    do
-        exit = v->cpu.insns < insns_limit ? step(b) : ENGINE_LIMIT;
-    while (exit == ENGINE_LIMIT && v->cpu.insns < insns_limit);
+    while (exit == ENGINE_LIMIT && !is_done(b, insns_limit))
+        exit = step(b, insns_limit);
     binary_outside(b);
     emulate_leave_gate(v);
     return exit;

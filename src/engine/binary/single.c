@@ -115,10 +115,11 @@ enum engine_exit binary_emulate_at(struct binary_vcpu *b, uintptr_t site, uint32
     }
     if (s->fpu)
         binary_fpu_to_state(b);
-    uint64_t forgotten = b->forgotten;
+    uint64_t forgotten = b->forgotten, before = b->v->cpu.insns;
     b->emulated++;
     b->cause[site & 1][s->form]++;
     emulate_run_single(b->v, block_of(s));
+    b->whole = b->v->cpu.insns > before;
     if (goes_on(b, s, forgotten)) {
         b->resume = s->resume;
         b->resume_block = s->block;

@@ -222,7 +222,8 @@ static enum engine_exit run(struct engine_vcpu *v, uint64_t limit)
             return ENGINE_STOPPED;
         if (at >= limit)
             return ENGINE_LIMIT;
-        enum engine_exit why = side_lead(v, limit - at > l->step ? at + l->step : limit);
+        bool step = l->step != LOCKSTEP_BLOCK && limit - at > l->step;
+        enum engine_exit why = side_lead(v, step ? at + l->step : limit);
         if (why == ENGINE_FAILED)
             return why;
         if (look(v, why) && why != ENGINE_LIMIT)
@@ -313,7 +314,7 @@ void lockstep_init(struct lockstep *l, const struct engine *leader, const struct
         .engine = engine_lockstep,
         .leader = leader,
         .follower = follower,
-        .step = LOCKSTEP_STEP,
+        .step = leader->run_block ? LOCKSTEP_BLOCK : LOCKSTEP_STEP,
         .checkpoint = LOCKSTEP_CHECKPOINT,
     };
 }

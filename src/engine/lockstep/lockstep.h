@@ -86,7 +86,7 @@ struct lockstep_difference {
 struct lockstep {
     struct engine engine; /* by lockstep_init() */
     const struct engine *leader, *follower;
-    uint64_t step;       /* instructions between two looks at the states */
+    uint64_t step;       /* instructions between two looks at the states, or LOCKSTEP_BLOCK */
     uint64_t checkpoint; /* instructions between two looks at all of memory */
     struct lockstep_plant plant;
     /* Called now and then on the vCPU's thread. May be NULL. */
@@ -101,6 +101,9 @@ struct lockstep {
     struct lockstep_difference difference;
 };
 
+/* A look behind each block of the leader's: as it runs when nobody looks on. It needs run_block().
+ */
+enum { LOCKSTEP_BLOCK = 0 };
 enum { LOCKSTEP_STEP = 100, LOCKSTEP_CHECKPOINT = 20000000 };
 
 void lockstep_init(struct lockstep *l, const struct engine *leader, const struct engine *follower);

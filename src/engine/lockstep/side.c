@@ -20,12 +20,14 @@ void side_state(struct side *s, struct x86_state *state)
     s->engine->get_state(s->vcpu, state);
 }
 
-static enum engine_exit run_to(struct side *s, uint64_t limit)
+typedef enum engine_exit run_fn(struct engine_vcpu *vcpu, uint64_t limit);
+
+static enum engine_exit run_to(struct side *s, uint64_t limit, run_fn *run)
 {
     s->limit = limit;
     s->engine->interrupt(s->vcpu, s->level);
     s->running = true;
-    enum engine_exit why = s->engine->run(s->vcpu, limit + s->origin);
+    enum engine_exit why = run(s->vcpu, limit + s->origin);
     s->running = false;
     return why;
 }
@@ -37,15 +39,18 @@ static enum engine_exit run_to(struct side *s, uint64_t limit)
 enum engine_exit side_lead(struct engine_vcpu *v, uint64_t to)
 {
     struct side *s = &v->side[0];
+    run_fn *run = v->lockstep->step == LOCKSTEP_BLOCK ? s->engine->run_block : s->engine->run;
     tape_inputs(v);
     v->recording = true;
     enum engine_exit why = ENGINE_LIMIT;
     unsigned patience = PATIENCE;
     for (uint64_t limit = to; side_count(s) < limit;) {
         uint64_t before = side_count(s);
-        why = run_to(s, limit);
+        why = run_to(s, limit, run);
         if (why == ENGINE_HALTED || why == ENGINE_SHUTDOWN || why == ENGINE_FAILED)
             break;
+        if (why == ENGINE_LIMIT && side_count(s) > before)
+            break; /* at the limit, or behind a block */
         if (side_count(s) >= limit)
             why = ENGINE_LIMIT;
         else if (why == ENGINE_STOPPED)
@@ -118,7 +123,7 @@ static enum engine_exit go_to(struct side *s, uint64_t to)
     unsigned patience = PATIENCE;
     while (side_count(s) < to && !s->differs) {
         uint64_t before = side_count(s);
-        why = run_to(s, to);
+        why = run_to(s, to, s->engine->run);
         if (why == ENGINE_HALTED || why == ENGINE_SHUTDOWN || why == ENGINE_FAILED)
             break;
         if (side_count(s) == before && --patience == 0)
