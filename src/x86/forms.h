@@ -143,6 +143,14 @@ extern const char *const x86_feature_names[X86_FEATURES];
  * 0 where it has no size. */
 unsigned x86_operand_size(const struct x86_insn *insn, unsigned i);
 
+static inline bool x86_form_has(const struct x86_form *form, enum x86_operand_kind kind)
+{
+    for (unsigned i = 0; i < sizeof form->operand / sizeof *form->operand; i++)
+        if (form->operand[i].kind == kind)
+            return true;
+    return false;
+}
+
 static inline const struct x86_form *x86_form(const struct x86_insn *insn)
 {
     return &x86_forms[insn->form];

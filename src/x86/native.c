@@ -26,7 +26,7 @@ static bool clears_zmm(const struct x86_insn *insn)
         case OPK_V:
         case OPK_H:
         case OPK_W: vector = true; break;
-        case OPK_MV: return false;
+        case OPK_MV: return false; /* gathers */
         }
     }
     return vector;

@@ -118,7 +118,8 @@ static bool make_vm(struct binary_vm *b, struct engine_vm *vm, struct error *err
     void *p = mmap(NULL, checked_size(b), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     b->checked = p == MAP_FAILED ? NULL : p;
-    b->components = XCR0_X87 | XCR0_SSE | XCR0_AVX;
+    if (!binary_fpu_find(b, vm->model, err))
+        return false;
     if (!b->checked || !binary_emit_pieces(b))
         return error_set(err, "engine binary: no memory");
     return binary_signals_install(err);
@@ -169,6 +170,7 @@ static bool make_tables(struct binary_vcpu *b, struct error *err)
 
 static void free_vcpu(struct binary_vcpu *b)
 {
+    bounce_destroy(b);
     free(b->single);
     binary_statistics_fini(b);
     spaces_destroy(&b->spaces);
@@ -211,7 +213,7 @@ static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned
     b->spaces.fd = -1;
     b->single = aligned_alloc(_Alignof(struct single), SINGLES * sizeof *b->single);
     if (!b->single || !binary_statistics_init(b) || !make_tables(b, err) ||
-        !emulate_vcpu_init(b->v, vm, index, host, err)) {
+        !emulate_vcpu_init(b->v, vm, index, host, err) || !bounce_create(b, err)) {
         free_vcpu(b);
         return false;
     }
@@ -312,6 +314,7 @@ static void remapped(struct engine_vm *vm)
 const struct engine engine_binary = {
     .name = "binary",
     .summary = "guest code run as it is, but for what must be rewritten",
+    .host_model = true,
     .usable = usable,
     .vm_create = vm_create,
     .vm_destroy = vm_destroy,

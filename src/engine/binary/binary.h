@@ -14,6 +14,7 @@
 #include "engine/binary/layout.h"
 #include "engine/binary/space.h"
 #include "engine/emulate/emulate.h"
+#include "x86/xsave.h"
 
 /* At the start of the area below every table: what translated code and enter.S reach through GS. */
 struct context {
@@ -39,8 +40,8 @@ struct context {
     uint64_t status_mask;    /* masks for PEXT and PDEP: RFLAGS' status flags and DF */
     uint64_t mask_63, mask_not_63, mask_31, mask_not_31, mask_sign, mask_upper;
     uint64_t *table_user;
-    uint64_t no_syscall, no_sysret; /* 0: translated code may do it itself (syscall.c) */
-    uint16_t selectors[4];          /* CS and SS of SYSCALL, of SYSRET */
+    uint64_t no_syscall, no_sysret;           /* 0: translated code may do it itself (syscall.c) */
+    uint16_t selectors[4];                    /* CS and SS of SYSCALL, of SYSRET */
     uint64_t mask_sysret, mask_rare, mask_if; /* of RFLAGS, see syscall.c */
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
@@ -135,6 +136,8 @@ struct binary_vcpu {
     uint64_t forgotten;   /* times that what is known of linear addresses was dropped */
     struct x86_host host; /* the machine's */
     void (*code_write)(struct x86_cpu *c, uint64_t gpa, unsigned len); /* `emulate`'s */
+    struct bounce *bounce; /* or NULL: there is nothing for it */
+    bool keep_vectors;     /* an instruction in C that leaves the vector registers where they are */
     struct single *single; /* instructions that are executed in C, made ready */
     uint32_t jumps_key;    /* what the entries of the jump caches were made for, but for KEY_USER */
     uint64_t left_for[LEAVE_REASONS], filled, emulated;
@@ -149,7 +152,8 @@ struct binary_vm {
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
     uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece,
         *limit_piece, *syscall_piece, *sysret_piece;
-    uint64_t components;   /* of XSAVE that translated code may use here */
+    uint64_t components;                     /* of XSAVE that translated code may use here */
+    uint16_t xsave_offset[XSAVE_COMPONENTS]; /* in the host's area, of AVX-512's */
     uint64_t written_page; /* the page of code that was written last, and how often in a row */
     unsigned writes;
     uint8_t *checked; /* a bit for each byte of RAM: the accesses of the instruction there need a
@@ -179,7 +183,8 @@ enum {
     KEY_SSE = 1u << 2,
     KEY_AVX = 1u << 3,
     KEY_PKU = 1u << 4,
-    KEY_COUNTED = 1u << 5
+    KEY_COUNTED = 1u << 5,
+    KEY_AVX512 = 1u << 6,
 };
 
 /* run.c */
@@ -209,6 +214,16 @@ void binary_fpu_to_state(struct binary_vcpu *b);
 /* Copies them to a state, and leaves them where they are. */
 void binary_fpu_copy(struct binary_vcpu *b, struct x86_state *to);
 void binary_fpu_to_host(struct binary_vcpu *b);
+/* Finds out what of it the guest has, and where the host's area has that. */
+bool binary_fpu_find(struct binary_vm *vm, const struct x86_model *model, struct error *err);
+
+/* bounce.c: instructions that only the host's processor knows, where translated code can't run
+ * them.
+ */
+bool bounce_create(struct binary_vcpu *b, struct error *err);
+void bounce_destroy(struct binary_vcpu *b);
+/* Under a signal: a fault of such an instruction. False: it is none. */
+bool bounce_take_fault(struct binary_vcpu *b, void *ucontext);
 
 /* signal.c */
 bool binary_signals_install(struct error *err);

@@ -3,7 +3,7 @@
  * device, or a fault that is the guest's.
  */
 #include "engine/binary/loop.h"
-#include "x86/forms.h"
+#include "x86/native.h"
 
 struct access {
     uint64_t lin;
@@ -48,7 +48,7 @@ static bool begins_with(const char *text, const char *with)
 
 static bool named(const struct x86_form *form, const char *sem)
 {
-    return same_text(form->sem, sem);
+    return form->sem && same_text(form->sem, sem);
 }
 
 /* What an instruction may access in memory: at most two. */
@@ -56,7 +56,7 @@ static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, s
 {
     const struct x86_form *form = x86_form(insn);
     unsigned n = 0;
-    if (!form->sem)
+    if (!form->sem && !x86_is_native(c->model, form))
         return 0;
     if (insn->is_mem && !(form->flags & X86_FORM_ADDRESS)) {
         bool reads = same_text(form->mnemonic, "cmp") || same_text(form->mnemonic, "test");
@@ -64,7 +64,8 @@ static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, s
         unsigned size = 1;
         for (unsigned i = 0; i < ARRAY_LEN(form->operand); i++) {
             unsigned kind = form->operand[i].kind;
-            if (kind == OPK_E || kind == OPK_M || kind == OPK_W || kind == OPK_Q) {
+            if (kind == OPK_E || kind == OPK_M || kind == OPK_W || kind == OPK_Q ||
+                kind == OPK_KE) {
                 first = i == 0;
                 size = x86_operand_size(insn, i);
             }

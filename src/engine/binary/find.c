@@ -22,7 +22,7 @@ uint32_t binary_mode_key(const struct binary_vcpu *b)
 {
     const struct x86_cpu *c = &b->v->cpu;
     return (is_user(c) ? KEY_USER : 0) | (c->no_x87 ? 0 : KEY_X87) | (c->no_sse ? 0 : KEY_SSE) |
-           (c->no_avx ? 0 : KEY_AVX) | (c->s.cr4 & CR4_PKE ? KEY_PKU : 0) |
+           (c->no_avx ? 0 : KEY_AVX) | (c->no_avx512 ? 0 : KEY_AVX512) | (c->s.cr4 & CR4_PKE ? KEY_PKU : 0) |
            (b->counted ? KEY_COUNTED : 0);
 }
 

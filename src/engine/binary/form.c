@@ -7,6 +7,7 @@
 
 #include "base/bits.h"
 #include "engine/binary/translator.h"
+#include "x86/native.h"
 
 struct named {
     const char *sem;
@@ -137,9 +138,24 @@ static bool is_bit_string(const struct x86_insn *insn, const struct x86_form *fo
            form->mnemonic[1] == 't';
 }
 
-enum how binary_how(const struct x86_insn *insn, uint32_t key)
+/* Vector instructions that only the host's processor knows are copied like others: the operand is
+ * at most a register's size, and of a masked one the processor touches what is chosen. */
+static enum how how_native(const struct x86_insn *insn, uint32_t key)
+{
+    static const uint32_t needs[] = {
+        [X86_NATIVE_SSE] = KEY_SSE, [X86_NATIVE_AVX] = KEY_AVX, [X86_NATIVE_AVX512] = KEY_AVX512};
+    const struct x86_form *form = x86_form(insn);
+    if (!(key & needs[x86_native_state(insn)]) || reaches_elsewhere(insn, form) ||
+        (form->flags & (X86_FORM_BRANCH | X86_FORM_ADDRESS)))
+        return HOW_EMULATE;
+    return HOW_COPY;
+}
+
+enum how binary_how(const struct x86_insn *insn, uint32_t key, const struct x86_model *model)
 {
     const struct x86_form *form = x86_form(insn);
+    if (x86_is_native(model, form))
+        return how_native(insn, key);
     if (!form->sem || !(form->flags & X86_FORM_MODELLED))
         return HOW_EMULATE;
     if (form->feature == X86_FEATURE_SMAP && !(key & KEY_USER))

@@ -175,6 +175,16 @@ static void emit_vex(struct emit *e, const struct encoding *enc, const struct op
     emit_byte(e, p1);
 }
 
+/* Registers have five bits here: R and R', X (or index) and B, vvvv and V' (SDM 2, 2.7.1). */
+static void emit_evex(struct emit *e, const struct encoding *enc, const struct operands *o)
+{
+    unsigned bits = extension_bits(o) | (!o->mem && (o->rm & 16) ? 2 : 0);
+    emit_byte(e, 0x62);
+    emit_byte(e, (~bits & 7) << 5 | (o->reg & 16 ? 0 : 0x10) | enc->map);
+    emit_byte(e, (enc->p1 & 0x87) | (~o->vvvv & 15) << 3);
+    emit_byte(e, (enc->p2 & 0xf7) | (o->vvvv & 16 ? 0 : 8));
+}
+
 /* The operation with its operands where `o` says. `opcode_reg`: the opcode's low bits are a
  * register (o->rm). */
 static void emit_again(struct translator *t, const struct encoding *enc, const struct operands *o,
@@ -183,14 +193,16 @@ static void emit_again(struct translator *t, const struct encoding *enc, const s
     struct emit *e = &t->e;
     if (o->mem && o->mem->gs)
         emit_byte(e, 0x65);
-    if (enc->vex)
+    if (enc->evex)
+        emit_evex(e, enc, o);
+    else if (enc->vex)
         emit_vex(e, enc, o, has_vvvv);
     else
         emit_legacy(e, enc, o);
     emit_byte(e, opcode_reg ? (enc->opcode & 0xf8u) | (o->rm & 7) : enc->opcode);
     if (t->form->flags & X86_FORM_MODRM) {
         if (o->mem)
-            emit_memory(e, o->reg, o->mem, false);
+            emit_memory(e, o->reg, o->mem, enc->evex && o->mem->disp);
         else
             emit_byte(e, 0xc0 | (o->reg & 7) << 3 | (o->rm & 7));
     }
@@ -369,6 +381,7 @@ static unsigned memory_size(const struct translator *t)
     for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
         switch (t->form->operand[i].kind) {
         case OPK_E:
+        case OPK_KE:
         case OPK_M:
         case OPK_Q:
         case OPK_W: return x86_operand_size(&t->insn, i);
@@ -533,7 +546,7 @@ bool rewrite_copy(struct translator *t)
         return true;
     }
     parse(t, &enc);
-    if (enc.evex || (t->insn.is_mem && names_high_byte(t)))
+    if (t->insn.is_mem && names_high_byte(t))
         return false;
     if (t->insn.is_mem && displaced_registers > 1)
         return copy_with_loaded_operand(t, &enc);
@@ -550,6 +563,29 @@ bool rewrite_copy(struct translator *t)
     emit_again(t, &enc, &o, has_kind(t->form, OPK_Z), t->form->flags & X86_FORM_VVVV);
     store_stand_ins(t, &s);
     return true;
+}
+
+void rewrite_alone(struct translator *t, unsigned base, unsigned general)
+{
+    struct encoding enc;
+    struct host_mem m = based(base, 0);
+    struct operands o = {.reg = t->form->flags & X86_FORM_GROUP ? t->insn.modrm >> 3 & 7u
+                                                                : t->insn.reg,
+                         .rm = t->insn.rm,
+                         .vvvv = t->insn.vvvv,
+                         .mem = t->insn.is_mem ? &m : NULL};
+    parse(t, &enc);
+    for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
+        unsigned field = register_field(t, i);
+        if (field == FIELD_REG)
+            o.reg = general;
+        else if (field == FIELD_RM)
+            o.rm = general;
+        /* Where registers have 32 bits the bit that would make them 64 counts for nothing. */
+        if (field != FIELD_NONE && !t->insn.mode64)
+            enc.p1 &= 0x7f;
+    }
+    emit_again(t, &enc, &o, false, t->form->flags & X86_FORM_VVVV);
 }
 
 bool rewrite_lea(struct translator *t)

@@ -85,6 +85,8 @@ static bool take_fault(struct binary_vcpu *b, int signal, ucontext_t *uc)
 {
     void *rip = (void *)uc->uc_mcontext.gregs[REG_RIP];
     bool exact;
+    if (bounce_take_fault(b, uc))
+        return true;
     uint32_t n = code_at(&b->vm->code, rip);
     int point = n ? code_point(&b->vm->code, n, rip, &exact) : -1;
     if (point < 0)

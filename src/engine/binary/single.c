@@ -2,10 +2,19 @@
  * One instruction in C: by the semantics that `emulate` has, made ready once for each place.
  */
 #include "engine/binary/loop.h"
-#include "x86/forms.h"
+#include "x86/native.h"
 
-static bool uses_fpu(const struct x86_insn *insn)
+/* What the host's processor executes finds the vector registers wherever they are; gathers and
+ * scatters are done in C. */
+static bool is_bounced(const struct x86_model *m, const struct x86_insn *insn)
 {
+    return x86_runs_natively(m, insn) && !x86_form_has(x86_form(insn), OPK_MV);
+}
+
+static bool uses_fpu(const struct x86_model *m, const struct x86_insn *insn)
+{
+    if (is_bounced(m, insn))
+        return false;
     switch (x86_form(insn)->feature) {
     case X86_FEATURE_BASE:
     case X86_FEATURE_SYS:
@@ -76,7 +85,7 @@ static bool make_single(struct binary_vcpu *b, struct single *s, uintptr_t site,
     block_of(s)->gpa = gpa;
     s->block = n;
     s->next = (uint16_t)(offset + insn.len);
-    s->fpu = uses_fpu(&insn);
+    s->fpu = uses_fpu(b->v->cpu.model, &insn);
     s->form = insn.form;
     unsigned behind = 0;
     s->resume = host_code(code, n, s->next, &behind);
@@ -118,8 +127,10 @@ enum engine_exit binary_emulate_at(struct binary_vcpu *b, uintptr_t site, uint32
     uint64_t forgotten = b->forgotten, before = b->v->cpu.insns;
     b->emulated++;
     b->cause[site & 1][s->form]++;
+    b->keep_vectors = !s->fpu;
     emulate_run_single(b->v, block_of(s));
     b->whole = b->v->cpu.insns > before;
+    b->keep_vectors = false;
     if (goes_on(b, s, forgotten)) {
         b->resume = s->resume;
         b->resume_block = s->block;

@@ -130,7 +130,7 @@ bool system_sti(struct translator *t)
     if (t->is_across || t->next >= MEMORY_PAGE_SIZE ||
         x86_decode(t->page + t->next, MEMORY_PAGE_SIZE - t->next, X86_CODE64, &next) != X86_DECODED)
         return false;
-    enum how how = binary_how(&next, t->key);
+    enum how how = binary_how(&next, t->key, t->vm->vm->model);
     if (how < HOW_COPY || how > HOW_LEAVE)
         return false;
     emit_store_imm64(&t->e, GS_AREA + CTX_IF, FLAG_IF);

@@ -102,7 +102,7 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         t->check = must_check(t->vm, ram_offset + t->at);
         bool look = t->look;
         t->look = false;
-        ended = translate_insn(t, binary_how(&t->insn, t->key));
+        ended = translate_insn(t, binary_how(&t->insn, t->key, t->vm->vm->model));
         t->at = t->next;
         t->done = n;
         if (look && !ended)

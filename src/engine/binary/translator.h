@@ -94,11 +94,14 @@ enum how {
 };
 
 /* form.c */
-enum how binary_how(const struct x86_insn *insn, uint32_t key);
+enum how binary_how(const struct x86_insn *insn, uint32_t key, const struct x86_model *model);
 
 /* rewrite.c: one instruction that falls through to the next. False: emulate it (nothing that
  * matters was emitted; the caller takes it back). */
 bool rewrite_copy(struct translator *t);
+/* A vector instruction (t->insn, t->form and t->bytes) by itself, with its memory operand at [base]
+ * and its general register, if it has one, in `general`. */
+void rewrite_alone(struct translator *t, unsigned base, unsigned general);
 bool rewrite_lea(struct translator *t);
 bool rewrite_push_reg(struct translator *t);
 bool rewrite_push_imm(struct translator *t);

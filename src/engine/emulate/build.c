@@ -8,6 +8,7 @@
 #include "engine/emulate/emulate.h"
 #include "engine/emulate/lower.h"
 #include "x86/insn.h"
+#include "x86/native.h"
 
 /* Beside enum x86_code. Blocks of code segments with a base or a limit are only entered by the run
  * loop, which checks both. In real and virtual-8086 mode there are no VEX prefixes. From KEY_SHORT
@@ -72,8 +73,11 @@ static unsigned lower(const struct x86_cpu *c, enum x86_decode_status status, st
                       unsigned at, struct op *op)
 {
     bool vex = insn->prefixes & (X86_PREFIX_VEX | X86_PREFIX_EVEX);
-    if (status == X86_DECODED && (!vex || x86_protected(c)))
+    if (status == X86_DECODED && (!vex || x86_protected(c))) {
+        if (c->native && x86_runs_natively(c->model, insn))
+            return lower_native(insn, c->code, at + insn->len, c->native, op);
         return lower_insn(insn, c->code, at + insn->len, op);
+    }
     insn->len = insn->len ? insn->len : 1;
     lower_invalid(insn->len, at + insn->len, status == X86_DECODE_TOO_LONG, op);
     return SEM_ENDS;

@@ -219,6 +219,17 @@ unsigned lower_insn(const struct x86_insn *insn, unsigned code, unsigned end, st
     return sem->flags;
 }
 
+unsigned lower_native(const struct x86_insn *insn, unsigned code, unsigned end, op_fn *native,
+                      struct op *op)
+{
+    *op = (struct op){.end = (uint16_t)end, .ea = EA_REG, .fn = native};
+    op->len = insn->len & 15;
+    set_address_size(insn, op);
+    if (insn->is_mem)
+        set_memory(insn, code, end, op);
+    return 0;
+}
+
 void lower_invalid(unsigned len, unsigned end, bool too_long, struct op *op)
 {
     *op = (struct op){.end = (uint16_t)end, .ea = EA_REG};

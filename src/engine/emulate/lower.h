@@ -10,6 +10,10 @@
  * semantics. */
 unsigned lower_insn(const struct x86_insn *insn, unsigned code, unsigned end, struct op *op);
 
+/* The same for one that x86_cpu.native executes. */
+unsigned lower_native(const struct x86_insn *insn, unsigned code, unsigned end, op_fn *native,
+                      struct op *op);
+
 /* An operation that raises #UD, or #GP(0), in the place of an instruction of len bytes (at least 1)
  * that is none. */
 void lower_invalid(unsigned len, unsigned end, bool too_long, struct op *op);

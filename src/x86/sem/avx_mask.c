@@ -107,6 +107,8 @@ static bool element_faults(struct x86_cpu *c, const struct op *op, int64_t index
         }                                                                                          \
         memset(&to->u8[bytes], 0, sizeof *to - bytes);                                             \
         *mask = (union x86_vec){0};                                                                \
+        vex_clear_zmm(c, op->reg);                                                                 \
+        vex_clear_zmm(c, op->cc);                                                                  \
         return op + 1;                                                                             \
     }                                                                                              \
     const struct sem name##_sem = {.any = op_##name};

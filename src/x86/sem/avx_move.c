@@ -146,8 +146,10 @@ static void clear_from(struct x86_cpu *c, unsigned first_word)
 {
     avx_check(c);
     unsigned count = c->code == X86_CODE64 ? 16 : 8;
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         memset(&c->s.vec[i].u64[first_word], 0, (4 - first_word) * 8);
+        vex_clear_zmm(c, i);
+    }
 }
 
 OP(vzeroupper)

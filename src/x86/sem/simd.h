@@ -166,6 +166,14 @@ static ALWAYS_INLINE union simd_lane *vec_lane(union x86_vec *v, unsigned i)
     return (union simd_lane *)&v->u8[16 * i];
 }
 
+/* VEX-encoded forms clear what is above 256 bits, where the processor has AVX-512. Most of them run
+ * natively then (x86/native.h); the others say so. */
+static ALWAYS_INLINE void vex_clear_zmm(struct x86_cpu *c, unsigned n)
+{
+    for (unsigned i = 0; i < 4; i++)
+        c->s.zmm_upper[n & 15][i] = 0;
+}
+
 /* The first `bytes` of v go to register n, and zeros above them. */
 static ALWAYS_INLINE void vex_write(struct x86_cpu *c, unsigned n, const union x86_vec *v,
                                     unsigned bytes)
@@ -178,6 +186,7 @@ static ALWAYS_INLINE void vex_write(struct x86_cpu *c, unsigned n, const union x
 static ALWAYS_INLINE void vex_write_xmm(struct x86_cpu *c, unsigned n, union simd_lane v)
 {
     c->s.vec[n & 15] = (union x86_vec){.u64 = {v.u64[0], v.u64[1]}};
+    vex_clear_zmm(c, n);
 }
 
 /* The rm operand: a register, or n bytes of memory (and zeros above them), aligned or not. */

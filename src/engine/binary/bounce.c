@@ -1,0 +1,543 @@
+/*
+ * Vector instructions that have no semantics in C (x86/native.h), where translated code can't run
+ * them: at an access that straddles pages, faults, hits a device or code, and in modes that are not
+ * translated.
+ *
+ * The host's processor executes the instruction alone, with its registers being the guest's, on a
+ * copy of its memory operand in a buffer. Memory is the guest's business only before and behind
+ * that, by the accesses that `emulate` makes (x86/access.h), which check rights and raise faults:
+ *
+ *   load    the operand is read, then the instruction executed on the copy. Under a mask, what is
+ *           not there is put on a page without access: only if the processor touches that there is
+ *           a fault, which tells at which byte the guest's is.
+ *   store   the instruction is executed on two buffers of different contents: the bytes that come
+ *           out the same are those it writes. These are written, and no others.
+ *
+ * The copy has the place in its page that the operand has, so alignment is the processor's to
+ * check. Executed is the guest's instruction with another address and, for a general register, RAX:
+ *
+ *     mov rax, [rdi]; vpinsrd xmm1, xmm2, eax, 3; mov [rdi], rax; pushfq; pop [rdi + 8]; ret
+ */
+#include "engine/binary/bounce.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "engine/binary/translator.h"
+#include "x86/native.h"
+#include "x86/paging.h"
+#include "x86/sem/block.h"
+#include "x86/sem/simd.h"
+
+enum { PAGE = MEMORY_PAGE_SIZE, OPERAND_MAX = 64 };
+/* The buffer's pages: two without access, two with, one without. */
+enum { BUFFER_PAGES = 5, BUFFER_OPEN = 2 * PAGE, BUFFER_OPEN_SIZE = 2 * PAGE };
+/* Pieces of code, one for each instruction executed lately; the last byte of each is a RET, where a
+ * fault in it goes on. */
+enum { PIECE_SIZE = 64, PIECES = PAGE / PIECE_SIZE, PIECE_RET = PIECE_SIZE - 1 };
+enum { NO_TRAP = -1 };
+
+struct bounce {
+    int fd;
+    uint8_t *write, *run; /* the pieces, mapped twice, as in code.h */
+    uint8_t *buffer;
+    struct {
+        uint8_t bytes[X86_INSN_MAX], len;
+        bool mode64;
+    } piece[PIECES];
+    int trap;          /* the vector of the fault in the piece, or NO_TRAP */
+    uintptr_t address; /* of a page fault */
+};
+
+/* What is to be executed. */
+struct native {
+    uint8_t bytes[X86_INSN_MAX];
+    struct x86_insn insn;
+    const struct x86_form *form;
+    void *code;
+    int general; /* the general register that it names, or -1 */
+    unsigned size;
+    bool load, store, masked;
+};
+
+/* What a piece takes and gives. */
+struct exchange {
+    uint64_t general, flags;
+};
+
+/* ---- making and unmaking ---- */
+
+static void *map(int fd, size_t size, int prot)
+{
+    void *p = mmap(NULL, size, prot, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static bool map_all(struct bounce *x)
+{
+    x->fd = memfd_create("doppel-bounce", MFD_CLOEXEC);
+    if (x->fd < 0 || ftruncate(x->fd, PAGE) != 0)
+        return false;
+    x->write = map(x->fd, PAGE, PROT_READ | PROT_WRITE);
+    x->run = map(x->fd, PAGE, PROT_READ | PROT_EXEC);
+    x->buffer = map(-1, (size_t)BUFFER_PAGES * PAGE, PROT_NONE);
+    return x->write && x->run && x->buffer &&
+           mprotect(x->buffer + BUFFER_OPEN, BUFFER_OPEN_SIZE, PROT_READ | PROT_WRITE) == 0;
+}
+
+static const struct op *native_op(struct x86_cpu *c, const struct op *op);
+
+bool bounce_create(struct binary_vcpu *b, struct error *err)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    if (!c->model->host)
+        return true;
+    b->bounce = calloc(1, sizeof *b->bounce);
+    if (!b->bounce)
+        return error_errno(err, "engine binary");
+    b->bounce->trap = NO_TRAP;
+    if (!map_all(b->bounce))
+        return error_errno(err, "engine binary: a buffer for single instructions");
+    c->native = native_op;
+    return true;
+}
+
+void bounce_destroy(struct binary_vcpu *b)
+{
+    struct bounce *x = b->bounce;
+    if (!x)
+        return;
+    if (x->write)
+        munmap(x->write, PAGE);
+    if (x->run)
+        munmap(x->run, PAGE);
+    if (x->buffer)
+        munmap(x->buffer, (size_t)BUFFER_PAGES * PAGE);
+    if (x->fd >= 0)
+        close(x->fd);
+    free(x);
+    b->bounce = NULL;
+}
+
+/* ---- the instruction's piece of code ---- */
+
+/* What was written through another mapping is executed behind an instruction that serializes: of
+ * those a program may execute, IRET is the one that no hypervisor intercepts (SDM 3, 9.1.3 and
+ * 9.3). */
+static void serialize(void)
+{
+    uint64_t value, stack;
+    __asm__ volatile("mov %%rsp, %1\n\t"
+                     "sub $128, %%rsp\n\t" /* the red zone */
+                     "mov %%ss, %k0\n\tpush %0\n\tpush %1\n\tpushfq\n\t"
+                     "mov %%cs, %k0\n\tpush %0\n\t"
+                     "lea 1f(%%rip), %0\n\tpush %0\n\tiretq\n1:"
+                     : "=&r"(value), "=&r"(stack)
+                     :
+                     : "memory", "cc");
+}
+
+static void emit_exchange(struct emit *e, unsigned opcode)
+{
+    struct host_mem m = {.base = HOST_RDI, .index = HOST_NONE};
+    emit_op_mem(e, 8, opcode, HOST_RAX, &m);
+}
+
+static void write_piece(const struct native *n, uint8_t *at)
+{
+    struct translator t = {.e = {.at = at, .end = at + PIECE_RET},
+                           .bytes = n->bytes,
+                           .insn = n->insn,
+                           .form = n->form};
+    struct host_mem flags = {.base = HOST_RDI, .index = HOST_NONE, .disp = 8};
+    emit_exchange(&t.e, 0x8b);
+    rewrite_alone(&t, HOST_RSI, HOST_RAX);
+    emit_exchange(&t.e, 0x89);
+    emit_byte(&t.e, 0x9c); /* pushfq */
+    emit_op_mem(&t.e, 4, 0x8f, 0, &flags);
+    while (t.e.at < t.e.end)
+        emit_byte(&t.e, 0x90);
+    *t.e.at = 0xc3; /* ret */
+}
+
+static bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned n)
+{
+    while (n && *a == *b) {
+        a++;
+        b++;
+        n--;
+    }
+    return n == 0;
+}
+
+static void *find_piece(struct binary_vcpu *b, const struct native *n)
+{
+    struct bounce *x = b->bounce;
+    unsigned hash = 0, len = n->insn.len;
+    for (unsigned i = 0; i < len; i++)
+        hash = hash * 31 + n->bytes[i];
+    unsigned at = hash % PIECES;
+    bool known = x->piece[at].len == len && x->piece[at].mode64 == n->insn.mode64 &&
+                 same_bytes(x->piece[at].bytes, n->bytes, len);
+    if (!known) {
+        binary_outside(b);
+        x->piece[at].len = (uint8_t)len;
+        x->piece[at].mode64 = n->insn.mode64;
+        bytes_copy(x->piece[at].bytes, n->bytes, len);
+        write_piece(n, x->write + at * PIECE_SIZE);
+        serialize();
+    }
+    return x->run + at * PIECE_SIZE;
+}
+
+/* ---- executing it ---- */
+
+bool bounce_take_fault(struct binary_vcpu *b, void *ucontext)
+{
+    ucontext_t *uc = ucontext;
+    greg_t *regs = uc->uc_mcontext.gregs;
+    struct bounce *x = b->bounce;
+    uintptr_t offset = x ? (uintptr_t)regs[REG_RIP] - (uintptr_t)x->run : PAGE;
+    if (offset >= PAGE)
+        return false;
+    x->trap = (int)regs[REG_TRAPNO];
+    x->address = (uintptr_t)regs[REG_CR2];
+    regs[REG_RIP] = (greg_t)((uintptr_t)x->run + (offset | PIECE_RET));
+    return true;
+}
+
+/* With its operand at `operand`. Returns the vector of its fault, or NO_TRAP. */
+static int execute(struct binary_vcpu *b, const struct native *n, struct exchange *ex,
+                   void *operand)
+{
+    struct bounce *x = b->bounce;
+    void (*piece)(struct exchange *, void *) = (void (*)(struct exchange *, void *))n->code;
+    binary_fpu_to_host(b);
+    x->trap = NO_TRAP;
+    piece(ex, operand);
+    return x->trap;
+}
+
+/* Leaves the vector registers where whoever asked for the instruction wants them. */
+static void settle(struct binary_vcpu *b)
+{
+    if (!b->keep_vectors)
+        binary_fpu_to_state(b);
+}
+
+/* A fault that is not about memory. */
+static void raise_trap(struct binary_vcpu *b, int trap)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    settle(b);
+    if (trap == X86_GP)
+        x86_raise_gp0(c);
+    if (trap == X86_XM)
+        x86_raise(c, c->s.cr4 & CR4_OSXMMEXCPT ? X86_XM : X86_UD);
+    x86_raise(c, X86_UD);
+}
+
+/* ---- loads ---- */
+
+/* The operand's parts, one for each page it touches. */
+struct source {
+    struct source_part {
+        uint64_t lin;
+        unsigned n;
+        bool there;
+    } part[2];
+    unsigned parts;
+    uint8_t bytes[OPERAND_MAX];
+};
+
+static uint64_t cut(const struct x86_cpu *c, uint64_t lin)
+{
+    return c->code == X86_CODE64 ? lin : (uint32_t)lin;
+}
+
+static void divide(const struct x86_cpu *c, struct source *s, uint64_t lin, unsigned n)
+{
+    unsigned room = PAGE - (unsigned)(lin & (PAGE - 1));
+    s->part[0] = (struct source_part){lin, n < room ? n : room, false};
+    s->part[1] = (struct source_part){cut(c, lin + room), n - s->part[0].n, false};
+    s->parts = s->part[1].n ? 2 : 1;
+}
+
+/* Reads a part if it is memory that the guest may read; raises nothing. (An accessed bit may be set
+ * by what is read in advance.) */
+static void look(struct x86_cpu *c, struct source_part *p, uint8_t *to)
+{
+    struct x86_walk w;
+    if (c->code == X86_CODE64 && !x86_canonical(p->lin))
+        return;
+    if (!x86_walk(c, p->lin, X86_READ, x86_privilege(c), &w))
+        return;
+    const uint8_t *hva = memory_hva(c->memory, w.gpa);
+    if (!hva)
+        return;
+    bytes_copy(to, hva, p->n);
+    p->there = true;
+}
+
+/* Where the operand goes, for its parts that are there to be on pages with access and the others on
+ * pages without. */
+static uint8_t *place(const struct bounce *x, const struct source *s)
+{
+    unsigned offset = (unsigned)(s->part[0].lin & (PAGE - 1)), page;
+    if (s->parts == 1)
+        page = s->part[0].there ? 2 : 0;
+    else if (s->part[0].there)
+        page = s->part[1].there ? 2 : 3;
+    else
+        page = s->part[1].there ? 1 : 0;
+    return x->buffer + page * PAGE + offset;
+}
+
+static void put(uint8_t *at, const struct source *s)
+{
+    for (unsigned i = 0, done = 0; i < s->parts; done += s->part[i].n, i++)
+        if (s->part[i].there)
+            bytes_copy(at + done, s->bytes + done, s->part[i].n);
+}
+
+/* The processor touched byte `at` of the operand, which is not there: reads it from there to the
+ * end of its page, which raises the guest's fault or is a device's answer. */
+static void fetch_part(struct x86_cpu *c, const struct op *op, struct source *s, unsigned at)
+{
+    unsigned i = s->parts == 2 && at >= s->part[0].n, before = i ? s->part[0].n : 0;
+    unsigned skip = at - before;
+    x86_read_bytes(c, s->part[i].lin + skip, s->bytes + at, s->part[i].n - skip, op->seg);
+    s->part[i].there = true;
+}
+
+/* Under a mask: what is not chosen is not accessed. At most both parts are missed once. */
+static int load_masked(struct binary_vcpu *b, const struct op *op, const struct native *n,
+                       struct exchange *ex, uint64_t lin)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    struct source s = {.parts = 0};
+    divide(c, &s, lin, n->size);
+    for (unsigned i = 0; i < s.parts; i++)
+        look(c, &s.part[i], s.bytes + (i ? s.part[0].n : 0));
+    for (;;) {
+        uint8_t *at = place(b->bounce, &s);
+        put(at, &s);
+        int trap = execute(b, n, ex, at);
+        if (trap != X86_PF)
+            return trap;
+        uintptr_t missed = b->bounce->address - (uintptr_t)at;
+        settle(b);
+        if (missed >= n->size)
+            x86_raise(c, X86_UD); /* no such access was to be */
+        fetch_part(c, op, &s, (unsigned)missed);
+    }
+}
+
+static int load(struct binary_vcpu *b, const struct op *op, const struct native *n,
+                struct exchange *ex, uint64_t lin)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    if (n->masked)
+        return load_masked(b, op, n, ex, lin);
+    uint8_t *at = b->bounce->buffer + BUFFER_OPEN + (lin & (PAGE - 1));
+    x86_read_bytes(c, lin, at, n->size, op->seg);
+    return execute(b, n, ex, at);
+}
+
+/* ---- stores ---- */
+
+/* The first byte from i on that is (or is not) written. */
+static unsigned next_byte(const uint8_t *a, const uint8_t *b, unsigned i, unsigned n, bool written)
+{
+    while (i < n && (a[i] == b[i]) != written)
+        i++;
+    return i;
+}
+
+static void write_runs(struct x86_cpu *c, const struct op *op, uint64_t lin, const uint8_t *a,
+                       const uint8_t *b, unsigned n, bool probe)
+{
+    for (unsigned i = next_byte(a, b, 0, n, true), end; i < n; i = next_byte(a, b, end, n, true)) {
+        end = next_byte(a, b, i, n, false);
+        if (probe)
+            x86_probe_write(c, cut(c, lin + i), end - i, op->seg);
+        else
+            x86_write_bytes(c, cut(c, lin + i), a + i, end - i, op->seg);
+    }
+}
+
+static int store(struct binary_vcpu *b, const struct op *op, const struct native *n,
+                 struct exchange *ex, uint64_t lin)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    uint8_t out[2][OPERAND_MAX], *at = b->bounce->buffer + BUFFER_OPEN + (lin & (PAGE - 1));
+    for (unsigned i = 0; i < 2; i++) {
+        bytes_fill(at, i ? 0xff : 0, n->size);
+        int trap = execute(b, n, ex, at);
+        if (trap != NO_TRAP)
+            return trap;
+        bytes_copy(out[i], at, n->size);
+    }
+    settle(b);
+    write_runs(c, op, lin, out[0], out[1], n->size, true);
+    write_runs(c, op, lin, out[0], out[1], n->size, false);
+    return NO_TRAP;
+}
+
+/* ---- the operation ---- */
+
+static bool begins_with(const char *text, const char *with)
+{
+    while (*with && *text == *with) {
+        text++;
+        with++;
+    }
+    return !*with;
+}
+
+static uint64_t code_linear(const struct x86_cpu *c, uint64_t rip)
+{
+    return c->code == X86_CODE64 ? rip : (uint32_t)(c->s.seg[X86_CS].base + rip);
+}
+
+/* The instruction's bytes up to n, or to the end of its page. Returns how many. */
+static unsigned fetch_bytes_at(struct x86_cpu *c, uint64_t lin, uint8_t *to, unsigned n)
+{
+    uint64_t gpa = x86_fetch_translate(c, lin);
+    unsigned room = PAGE - (unsigned)(lin & (PAGE - 1));
+    n = n < room ? n : room;
+    const uint8_t *hva = memory_hva(c->memory, gpa);
+    if (hva)
+        bytes_copy(to, hva, n);
+    for (unsigned i = 0; !hva && i < n; i++)
+        to[i] = (uint8_t)c->host.mmio_read(c->host.ctx, gpa + i, 1);
+    return n;
+}
+
+static unsigned memory_size(const struct x86_insn *insn)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(x86_form(insn)->operand); i++) {
+        switch (x86_form(insn)->operand[i].kind) {
+        case OPK_E:
+        case OPK_KE:
+        case OPK_M:
+        case OPK_W: return x86_operand_size(insn, i);
+        }
+    }
+    return 0;
+}
+
+/* The general register that it names, or -1. */
+static int general_register(const struct x86_insn *insn)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(x86_form(insn)->operand); i++) {
+        unsigned kind = x86_form(insn)->operand[i].kind;
+        if (kind == OPK_G)
+            return insn->reg;
+        if ((kind == OPK_E || kind == OPK_R) && !insn->is_mem)
+            return insn->rm;
+    }
+    return -1;
+}
+
+/* The instruction at RIP. False: it is another one than was decoded there. */
+static bool take(struct x86_cpu *c, const struct op *op, struct native *n)
+{
+    enum { MASK = 7 };
+    unsigned len = op->len;
+    uint64_t rip = x86_rip(c);
+    unsigned got = fetch_bytes_at(c, code_linear(c, rip), n->bytes, len);
+    if (got < len)
+        fetch_bytes_at(c, code_linear(c, rip + got), n->bytes + got, len - got);
+    if (x86_decode(n->bytes, len, c->code, &n->insn) != X86_DECODED || n->insn.len != len ||
+        !x86_runs_natively(c->model, &n->insn))
+        return false;
+    n->form = x86_form(&n->insn);
+    n->size = n->insn.is_mem ? memory_size(&n->insn) : 0;
+    n->store = n->insn.is_mem && (n->form->flags & X86_FORM_STORE);
+    n->load = n->insn.is_mem && !n->store;
+    n->masked = (n->insn.evex & MASK) || begins_with(n->form->mnemonic, "vmaskmov") ||
+                begins_with(n->form->mnemonic, "vpmaskmov");
+    return true;
+}
+
+static void check_enabled(struct x86_cpu *c, const struct x86_insn *insn)
+{
+    switch (x86_native_state(insn)) {
+    case X86_NATIVE_SSE: sse_check(c); break;
+    case X86_NATIVE_AVX: avx_check(c); break;
+    case X86_NATIVE_AVX512:
+        if (c->no_avx512)
+            x86_raise(c, x86_avx512_enabled(&c->s) ? X86_NM : X86_UD);
+        break;
+    }
+}
+
+/* An operand that must be aligned is looked at for that before it is accessed. */
+static void check_alignment(struct x86_cpu *c, const struct native *n, uint64_t lin)
+{
+    bool aligned =
+        begins_with(n->form->mnemonic, "vmova") || begins_with(n->form->mnemonic, "vmovdqa") ||
+        begins_with(n->form->mnemonic, "vmovnt") || x86_native_state(&n->insn) == X86_NATIVE_SSE;
+    if (aligned && n->size && lin % n->size)
+        x86_raise_gp0(c);
+}
+
+/* Instructions whose result is in the flags. */
+static bool sets_flags(const struct x86_form *form)
+{
+    return begins_with(form->mnemonic, "kortest") || begins_with(form->mnemonic, "ktest") ||
+           begins_with(form->mnemonic, "vcomis") || begins_with(form->mnemonic, "vucomis") ||
+           begins_with(form->mnemonic, "vptest") || begins_with(form->mnemonic, "vtestp");
+}
+
+static void commit(struct x86_cpu *c, const struct native *n, const struct exchange *ex)
+{
+    unsigned kind = n->form->operand[0].kind;
+    if (n->general >= 0 && (kind == OPK_G || kind == OPK_E || kind == OPK_R))
+        c->s.gpr[n->general] = c->code == X86_CODE64 ? ex->general : (uint32_t)ex->general;
+    if (sets_flags(n->form) && n->form->operand[0].kind != OPK_KG)
+        x86_set_status(c, ex->flags);
+}
+
+static void run(struct binary_vcpu *b, const struct op *op, struct native *n)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    struct exchange ex = {0, 0};
+    int trap;
+    n->general = general_register(&n->insn);
+    n->code = find_piece(b, n);
+    if (n->general >= 0)
+        ex.general = c->s.gpr[n->general];
+    if (n->insn.is_mem) {
+        uint64_t lin = op_linear(c, op, n->size, n->store ? X86_WRITE : X86_READ);
+        check_alignment(c, n, lin);
+        trap = n->store ? store(b, op, n, &ex, lin) : load(b, op, n, &ex, lin);
+    } else {
+        trap = execute(b, n, &ex, NULL);
+    }
+    if (trap != NO_TRAP)
+        raise_trap(b, trap);
+    settle(b);
+    commit(c, n, &ex);
+}
+
+static const struct op *native_op(struct x86_cpu *c, const struct op *op)
+{
+    struct binary_vcpu *b = binary_of(c->engine);
+    struct native n;
+    c->op = op;
+    if (!take(c, op, &n))
+        return block_restart(c, op);
+    check_enabled(c, &n.insn);
+    if (x86_form_has(n.form, OPK_MV)) {
+        binary_fpu_to_state(b);
+        gather_run(c, op, &n.insn);
+    } else {
+        run(b, op, &n);
+    }
+    return op + 1;
+}
