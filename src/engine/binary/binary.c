@@ -118,6 +118,7 @@ static bool make_vm(struct binary_vm *b, struct engine_vm *vm, struct error *err
     void *p = mmap(NULL, checked_size(b), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     b->checked = p == MAP_FAILED ? NULL : p;
+    binary_tsc_init(&b->tsc);
     if (!binary_fpu_find(b, vm->model, err))
         return false;
     if (!b->checked || !binary_emit_pieces(b))
@@ -258,6 +259,7 @@ static void set_state(struct engine_vcpu *v, const struct x86_state *from)
 {
     struct binary_vcpu *b = binary_of(v);
     b->fpu = FPU_IN_STATE;
+    b->tsc_known = false;
     engine_emulate.set_state(v, from);
     binary_forget_all(b);
 }

@@ -43,6 +43,8 @@ struct context {
     uint64_t no_syscall, no_sysret;           /* 0: translated code may do it itself (syscall.c) */
     uint16_t selectors[4];                    /* CS and SS of SYSCALL, of SYSRET */
     uint64_t mask_sysret, mask_rare, mask_if; /* of RFLAGS, see syscall.c */
+    uint64_t tsc_mult, tsc_offset;            /* from the host's counter to the guest's (tsc.c) */
+    uint64_t no_tsc, no_tsc_user;             /* 0: translated code may do so */
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
 
@@ -81,6 +83,10 @@ AT(selectors, CTX_SELECTORS);
 AT(mask_sysret, CTX_MASK_SYSRET);
 AT(mask_rare, CTX_MASK_RARE);
 AT(mask_if, CTX_MASK_IF);
+AT(tsc_mult, CTX_TSC_MULT);
+AT(tsc_offset, CTX_TSC_OFFSET);
+AT(no_tsc, CTX_NO_TSC);
+AT(no_tsc_user, CTX_NO_TSC_USER);
 AT(fpu, CTX_FPU);
 #undef AT
 _Static_assert(sizeof(struct context) == CONTEXT_SIZE, "the vCPU comes behind it");
@@ -133,6 +139,9 @@ struct binary_vcpu {
                               guest comes back to it, the page is filled at once */
     uint64_t retry_lin;
     bool retry_write;
+    uint64_t tsc_moved;   /* how far the guest has set its counter ahead of the line (tsc.c) */
+    uint64_t tsc_looked;  /* when that was compared with the machine's, on the host's counter */
+    bool tsc_known;       /* tsc_moved is */
     uint64_t forgotten;   /* times that what is known of linear addresses was dropped */
     struct x86_host host; /* the machine's */
     void (*code_write)(struct x86_cpu *c, uint64_t gpa, unsigned len); /* `emulate`'s */
@@ -144,11 +153,19 @@ struct binary_vcpu {
     uint64_t *cause[2]; /* by form: instructions executed in C, as translated, and by a fault */
 };
 
+/* From the host's time-stamp counter to the guest's: host * mult / 2^64 + offset. */
+struct binary_tsc {
+    bool usable, drawn;
+    uint64_t mult, offset;
+    uint64_t host_0, ns_0; /* the host's counter and clock, from which its rate is told */
+};
+
 /* This engine's part of the machine. */
 struct binary_vm {
     struct engine_vm *vm;
     struct code code;
     struct windows windows;
+    struct binary_tsc tsc;
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
     uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece,
         *limit_piece, *syscall_piece, *sysret_piece;
@@ -206,6 +223,16 @@ void binary_take_over_host(struct binary_vcpu *b);
 /* Constants for translated code; and, on the way into it, what depends on the state. */
 void binary_syscall_init(struct context *x);
 void binary_syscall_prepare(struct context *x, const struct x86_state *s);
+
+/* tsc.c */
+void binary_tsc_init(struct binary_tsc *t);
+/* Compares what translated code reads with the machine's counter, when it is time to. Inside the
+ * gate. */
+void binary_tsc_look(struct binary_vcpu *b);
+/* Whether the guest reads its counter by the line; then, what it reads, and that it was written. */
+bool binary_tsc_on(const struct binary_vcpu *b);
+uint64_t binary_tsc_read(const struct binary_vcpu *b);
+void binary_tsc_written(struct binary_vcpu *b, int64_t by);
 
 /* fpu.c */
 /* To be called before anything that is not compiled for general registers only. */

@@ -41,6 +41,17 @@ void control_emulate_aside(struct translator *t)
     leave_for(t, t->vm->emulate_piece, false);
 }
 
+void control_emulate_unless_zero(struct translator *t)
+{
+    struct emit *e = &t->e;
+    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_move(e, HOST_RCX, S1);
+    uint8_t *usual = emit_jrcxz(e);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    control_emulate_aside(t);
+    emit_here(e, usual);
+}
+
 /* ---- direct branches ---- */
 
 static bool in_page(int32_t target)

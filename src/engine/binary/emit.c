@@ -240,6 +240,15 @@ void emit_pext(struct emit *e, unsigned to, unsigned from, int32_t gs_disp)
     emit_memory(e, to, &m, false);
 }
 
+void emit_mulx(struct emit *e, unsigned hi, unsigned lo, int32_t gs_disp)
+{
+    struct host_mem m = at_gs(gs_disp);
+    emit_byte(e, 0x65);
+    vex(e, VEX_0F38, VEX_F2, hi, lo, 0);
+    emit_byte(e, 0xf6);
+    emit_memory(e, hi, &m, false);
+}
+
 /* ---- going elsewhere ---- */
 
 void emit_jump_mem(struct emit *e, const struct host_mem *m)

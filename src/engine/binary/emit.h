@@ -98,6 +98,8 @@ void emit_pop(struct emit *e, unsigned reg);
 void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned bits);
 /* pext r64, r64, qword [gs:disp]. */
 void emit_pext(struct emit *e, unsigned to, unsigned from, int32_t gs_disp);
+/* mulx: hi:lo := RDX * qword [gs:disp]. */
+void emit_mulx(struct emit *e, unsigned hi, unsigned lo, int32_t gs_disp);
 /* movzx r32, r16; movzx r32, r8. */
 void emit_movzx16(struct emit *e, unsigned to, unsigned from);
 void emit_movzx8(struct emit *e, unsigned to, unsigned from);

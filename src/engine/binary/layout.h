@@ -54,6 +54,10 @@
 #define CTX_MASK_SYSRET 0xf0
 #define CTX_MASK_RARE   0xf8
 #define CTX_MASK_IF     0x100
+#define CTX_TSC_MULT    0x108
+#define CTX_TSC_OFFSET  0x110
+#define CTX_NO_TSC      0x118
+#define CTX_NO_TSC_USER 0x120
 #define CTX_FPU         0x140
 
 /* From the vCPU (struct x86_state comes first in it). */

@@ -3,6 +3,7 @@
  * machine may use the host's.
  */
 #include "engine/binary/binary.h"
+#include "x86/msr.h"
 
 static struct binary_vcpu *go_outside(void *ctx)
 {
@@ -43,12 +44,18 @@ static int interrupt_acknowledge(void *ctx)
 
 static uint64_t tsc_read(void *ctx)
 {
+    if (binary_tsc_on(ctx))
+        return binary_tsc_read(ctx);
     struct binary_vcpu *b = go_outside(ctx);
     return b->host.tsc_read(b->host.ctx);
 }
 
 static bool msr_read(void *ctx, uint32_t msr, uint64_t *value)
 {
+    if (msr == MSR_TSC && binary_tsc_on(ctx)) {
+        *value = binary_tsc_read(ctx);
+        return true;
+    }
     struct binary_vcpu *b = go_outside(ctx);
     return b->host.msr_read(b->host.ctx, msr, value);
 }
@@ -56,7 +63,15 @@ static bool msr_read(void *ctx, uint32_t msr, uint64_t *value)
 static bool msr_write(void *ctx, uint32_t msr, uint64_t value)
 {
     struct binary_vcpu *b = go_outside(ctx);
-    return b->host.msr_write(b->host.ctx, msr, value);
+    bool moves = msr == MSR_TSC || msr == MSR_TSC_ADJUST;
+    uint64_t old = 0;
+    if (moves && !msr_read(ctx, msr, &old))
+        return false;
+    if (!b->host.msr_write(b->host.ctx, msr, value))
+        return false;
+    if (moves)
+        binary_tsc_written(b, (int64_t)(value - old));
+    return true;
 }
 
 static uint64_t cr8_read(void *ctx)

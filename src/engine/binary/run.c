@@ -65,6 +65,8 @@ static void prepare(struct binary_vcpu *b, void *code)
     if (!c->s.nmi_blocked)
         x->attend |= X86_REQUEST_NMI;
     binary_syscall_prepare(x, &c->s);
+    x->no_tsc = !binary_tsc_on(b);
+    x->no_tsc_user = x->no_tsc || (c->s.cr4 & CR4_TSD);
     /* Translated code adds what it keeps elsewhere. */
     c->s.rflags = flags & ~(FLAGS_STATUS | FLAG_DF | FLAG_IF | x->ac);
 }
@@ -161,8 +163,10 @@ static enum engine_exit step(struct binary_vcpu *b, uint64_t limit)
     b->whole = true;
     if (!binary_mode_allows(b->v))
         return emulate_to(b, least(c->insns + most_emulated(b), b->limit));
-    if (asked(b))
+    if (asked(b)) {
+        binary_tsc_look(b);
         return emulate_to(b, c->insns + 1);
+    }
     binary_notice_recycling(b);
     if (b->resume && b->vm->code.block[b->resume_block].dropped)
         b->resume = NULL;
@@ -207,6 +211,7 @@ enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit, bool by
     b->by_block = by_block;
     b->began = v->cpu.insns;
     emulate_enter_gate(v);
+    binary_tsc_look(b);
     while (exit == ENGINE_LIMIT && !is_done(b, insns_limit))
         exit = step(b, insns_limit);
     binary_outside(b);

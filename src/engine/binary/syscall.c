@@ -44,23 +44,11 @@ void binary_syscall_prepare(struct context *x, const struct x86_state *s)
 
 /* ---- in the block ---- */
 
-/* Leaves for C unless S1 is 0. The guest's RCX is in the context then. */
-static void emit_unless_zero(struct translator *t)
-{
-    struct emit *e = &t->e;
-    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
-    emit_move(e, HOST_RCX, S1);
-    uint8_t *usual = emit_jrcxz(e);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    control_emulate_aside(t);
-    emit_here(e, usual);
-}
-
 bool syscall_enter(struct translator *t)
 {
     struct emit *e = &t->e;
     emit_load(e, S1, GS_AREA + CTX_NO_SYSCALL);
-    emit_unless_zero(t);
+    control_emulate_unless_zero(t);
     emit_in_page(e, (int32_t)t->next);
     emit_jump(e, t->vm->syscall_piece);
     return true;
@@ -83,7 +71,7 @@ bool syscall_return(struct translator *t)
     emit_lea(e, 8, S1, &sum);
     emit_load(e, S2, GS_AREA + CTX_NO_SYSRET);
     emit_lea(e, 8, S1, &sum);
-    emit_unless_zero(t);
+    control_emulate_unless_zero(t);
     emit_jump(e, t->vm->sysret_piece);
     return true;
 }

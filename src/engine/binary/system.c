@@ -178,6 +178,33 @@ bool system_swapgs(struct translator *t)
     return true;
 }
 
+/* By the line of tsc.c. */
+bool system_rdtsc(struct translator *t)
+{
+    struct emit *e = &t->e;
+    struct host_mem both = {.base = HOST_RDX, .index = HOST_RAX};
+    struct host_mem sum = {.base = S1, .index = S2};
+    bool with_aux = t->insn.opcode == 0x01; /* RDTSCP: 0F 01 F9 */
+    emit_load(e, S1, GS_AREA + (t->key & KEY_USER ? CTX_NO_TSC_USER : CTX_NO_TSC));
+    control_emulate_unless_zero(t);
+    emit_bytes(e, t->bytes, t->insn.len);
+    if (!with_aux)
+        emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_rorx(e, HOST_RDX, HOST_RDX, 32);
+    emit_lea(e, 8, HOST_RDX, &both);
+    emit_mulx(e, S1, S2, GS_AREA + CTX_TSC_MULT);
+    emit_load(e, S2, GS_AREA + CTX_TSC_OFFSET);
+    emit_lea(e, 8, S1, &sum);
+    emit_move32(e, HOST_RAX, S1);
+    emit_rorx(e, HOST_RDX, S1, 32);
+    emit_move32(e, HOST_RDX, HOST_RDX);
+    if (with_aux) {
+        struct host_mem aux = {HOST_NONE, HOST_NONE, 0, true, GS_STATE(tsc_aux)};
+        emit_op_mem(e, 4, 0x8b, HOST_RCX, &aux);
+    }
+    return true;
+}
+
 /* ECX has to be 0. */
 bool system_rdpkru(struct translator *t)
 {

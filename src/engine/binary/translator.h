@@ -91,6 +91,7 @@ enum how {
     HOW_CLAC,
     HOW_SYSCALL,
     HOW_SYSRET,
+    HOW_RDTSC,
 };
 
 /* form.c */
@@ -123,6 +124,7 @@ bool system_sti(struct translator *t);
 bool system_from_seg(struct translator *t);
 bool system_swapgs(struct translator *t);
 bool system_rdpkru(struct translator *t);
+bool system_rdtsc(struct translator *t);
 bool system_set_ac(struct translator *t, bool ac);
 /* Leaves at t->at if anything is asked of the vCPU. */
 void system_look(struct translator *t);
@@ -156,6 +158,8 @@ bool control_loop(struct translator *t);
 void control_emulate(struct translator *t);
 /* The same from the middle of an instruction's code. */
 void control_emulate_aside(struct translator *t);
+/* Leaves for C unless S1 is 0. The guest's RCX is in the context then. */
+void control_emulate_unless_zero(struct translator *t);
 /* Leaves for the run loop at t->at. */
 void control_request(struct translator *t);
 /* Goes on at an offset from the page's start, unconditionally. */
