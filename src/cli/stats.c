@@ -31,6 +31,7 @@ static const struct counter engine_counters[] = {
     {"entries_filled", "address table entries", offsetof(struct engine_stats, entries_filled)},
     {"exits", "exits from KVM", offsetof(struct engine_stats, exits)},
     {"assists", "instructions KVM gave up on", offsetof(struct engine_stats, assists)},
+    {"stretches", "stretches left to emulate", offsetof(struct engine_stats, stretches)},
 };
 
 static const struct counter machine_counters[] = {

@@ -48,6 +48,7 @@ struct engine_stats {
     uint64_t entries_filled;     /* in address tables */
     uint64_t direct, translated; /* instructions run as they were, or as translated code */
     uint64_t exits, assists;     /* of KVM: returns from it, instructions that it gave up on */
+    uint64_t stretches;          /* of code that `emulate` ran between two of KVM's */
     /* The most frequent reasons to leave translated code, the first the most frequent. */
     struct engine_cause cause[ENGINE_CAUSES];
 };

@@ -44,7 +44,9 @@ struct engine_vcpu {
     pthread_t thread;    /* while inside */
     uint64_t pauses_seen;
     uint64_t interrupts, exceptions, halts, pio, mmio;
-    void *attached; /* what another engine keeps with this vCPU */
+    void *attached;                  /* what another engine keeps with this vCPU */
+    struct emulate_stretch *stretch; /* that runs (stretch.h), or NULL */
+    uint64_t stretch_from;           /* c->insns at its begin */
 };
 
 struct engine_vm {
@@ -73,6 +75,9 @@ enum engine_exit emulate_run_inside(struct engine_vcpu *v, uint64_t insns_limit)
 void emulate_run_single(struct engine_vcpu *v, struct block *b);
 void emulate_enter_gate(struct engine_vcpu *v);
 void emulate_leave_gate(struct engine_vcpu *v);
+
+/* stretch.c: whether the stretch that runs is to end before the next instruction. */
+bool emulate_stretch_ends(const struct engine_vcpu *v);
 
 /* How run()'s loop is come back to from inside an instruction. */
 enum { JUMP_FAULT = 1, JUMP_RESTART = 2 };

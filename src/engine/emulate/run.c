@@ -211,6 +211,8 @@ static int go(struct engine_vcpu *v)
             return idle(c);
         if (unlikely(c->insns >= c->insns_limit))
             return ENGINE_LIMIT;
+        if (unlikely(v->stretch != NULL) && emulate_stretch_ends(v))
+            return ENGINE_LIMIT;
         if (unlikely(pauses(v)))
             return ENGINE_PAUSED;
         c->jump_key = jump_key(v);

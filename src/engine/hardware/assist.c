@@ -5,7 +5,7 @@
 
 /* The emulating vCPU keeps no decoded code over such a step: KVM's vCPUs write to memory without
  * telling it. It runs its last instruction before a limit as one that is not kept. */
-int hardware_step(struct engine_vcpu *v)
+static int step(struct engine_vcpu *v)
 {
     const struct engine *e = &engine_emulate;
     struct engine_vcpu *a = v->assist;
@@ -22,5 +22,5 @@ int hardware_step(struct engine_vcpu *v)
 int hardware_assist(struct engine_vcpu *v)
 {
     v->assists++;
-    return hardware_fetch(v) ? hardware_step(v) : ENGINE_FAILED;
+    return hardware_fetch(v) ? step(v) : ENGINE_FAILED;
 }

@@ -11,23 +11,24 @@
 
 enum { AREA_XSTATE_BV = XSAVE_LEGACY_SIZE };
 
-/* Where the host's processor puts a component; 0: it has none. KVM's area follows the host, not
- * the guest's CPUID. */
-static unsigned host_offset(unsigned component)
+/* Where the host's processor puts a component (KVM's area follows it, not the guest's CPUID). Asked
+ * for once: under a hypervisor CPUID takes its time. */
+void hardware_find_components(struct engine_vm *vm)
 {
-    unsigned a, b, c, d;
-    return __get_cpuid_count(0xd, component, &a, &b, &c, &d) && a ? b : 0;
+    size_t room = vm->kvm.xsave_size ? vm->kvm.xsave_size : sizeof(struct kvm_xsave);
+    for (unsigned i = XSAVE_AVX; i < HARDWARE_COMPONENTS; i++) {
+        unsigned size = 0, offset = 0, c, d;
+        if (__get_cpuid_count(0xd, i, &size, &offset, &c, &d) && offset + size <= room)
+            vm->component[i] = (struct component){offset, size};
+    }
 }
 
-/* KVM sizes its area for what the host has: none of the offsets is outside. */
-static uint8_t *component_at(const struct engine_vcpu *v, unsigned component, unsigned size)
+/* NULL: the host has none. */
+static uint8_t *component_at(const struct engine_vcpu *v, unsigned number)
 {
-    unsigned offset = host_offset(component);
-    size_t room = v->vm->kvm.xsave_size ? v->vm->kvm.xsave_size : sizeof(struct kvm_xsave);
-    return offset && offset + size <= room ? v->xsave + offset : NULL;
+    const struct component *c = &v->vm->component[number];
+    return c->size ? v->xsave + c->offset : NULL;
 }
-
-enum { YMM_HIGH_ALL = 16 * 16, PKRU_SIZE = 4 };
 
 static void put_area(struct engine_vcpu *v)
 {
@@ -36,8 +37,8 @@ static void put_area(struct engine_vcpu *v)
     uint64_t present = XCR0_X87 | XCR0_SSE;
     memset(area, 0, XSAVE_MIN_SIZE);
     x86_fx_put(s, area);
-    uint8_t *ymm = component_at(v, XSAVE_AVX, YMM_HIGH_ALL);
-    uint8_t *pkru = component_at(v, XSAVE_PKRU, PKRU_SIZE);
+    uint8_t *ymm = component_at(v, XSAVE_AVX);
+    uint8_t *pkru = component_at(v, XSAVE_PKRU);
     if (ymm && (v->vm->model->xcr0 & XCR0_AVX)) {
         x86_ymm_put(s, ymm);
         present |= XCR0_AVX;
@@ -55,11 +56,11 @@ static void take_area(struct engine_vcpu *v)
     struct x86_state *s = &v->cpu.s;
     const uint8_t *area = v->xsave;
     uint64_t present = load_u64(area + AREA_XSTATE_BV);
-    const uint8_t *ymm = component_at(v, XSAVE_AVX, YMM_HIGH_ALL);
+    const uint8_t *ymm = component_at(v, XSAVE_AVX);
     x86_fx_take(s, area, present);
     if ((present & XCR0_AVX) && ymm)
         x86_ymm_take(s, ymm);
-    const uint8_t *pkru = component_at(v, XSAVE_PKRU, PKRU_SIZE);
+    const uint8_t *pkru = component_at(v, XSAVE_PKRU);
     if (v->vm->model->xcr0 & XCR0_PKRU)
         s->pkru = (present & XCR0_PKRU) && pkru ? load_u32(pkru) : 0;
 }
@@ -70,11 +71,41 @@ bool hardware_load_fpu(struct engine_vcpu *v)
     return ioctl(v->fd, KVM_SET_XSAVE, v->xsave) == 0 || hardware_fail(v, "KVM_SET_XSAVE");
 }
 
+/* Some processors count a component as in use that has only zeros, as they do after VPGATHERDD. */
+static bool in_use(const struct engine_vcpu *v, unsigned number)
+{
+    const struct component *c = &v->vm->component[number];
+    uint8_t bits = 0;
+    for (unsigned i = 0; i < c->size; i++)
+        bits |= v->xsave[c->offset + i];
+    return bits != 0;
+}
+
+/* Where KVM can't keep users from what the model lacks, registers in use there would be lost when
+ * another engine, or the system's own XSAVE, takes over. */
+static bool check_area(struct engine_vcpu *v)
+{
+    const uint64_t hidden = ~(v->vm->model->xcr0 | XCR0_PKRU);
+    uint64_t strange = load_u64(v->xsave + AREA_XSTATE_BV) & hidden;
+    if (!v->vm->facts.users_only || !strange)
+        return true;
+    for (unsigned i = XSAVE_AVX; i < HARDWARE_COMPONENTS; i++)
+        if ((strange & BIT(i)) && in_use(v, i)) {
+            error_set(
+                &v->error,
+                "engine hardware: a program uses AVX-512, which this host's KVM does not hide "
+                "and the guest's processor does not have; keep it from doing so "
+                "(GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512VL), or use another engine");
+            v->broken = true;
+        }
+    return !v->broken;
+}
+
 bool hardware_fetch_fpu(struct engine_vcpu *v)
 {
     bool large = v->vm->kvm.xsave_size;
     if (ioctl(v->fd, large ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, v->xsave) != 0)
         return hardware_fail(v, large ? "KVM_GET_XSAVE2" : "KVM_GET_XSAVE");
     take_area(v);
-    return true;
+    return check_area(v);
 }

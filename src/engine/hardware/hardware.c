@@ -25,58 +25,27 @@ static bool usable(char *why, size_t size)
     return ok;
 }
 
-/* ---- memory ---- */
-
-static bool set_slot(struct engine_vm *vm, unsigned slot, const struct memory_region *r)
-{
-    struct kvm_userspace_memory_region k = {.slot = slot};
-    if (r) {
-        k.guest_phys_addr = r->gpa;
-        k.memory_size = r->size;
-        k.userspace_addr = (uintptr_t)r->hva;
-    }
-    return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &k) == 0;
-}
-
-static bool map_memory(struct engine_vm *vm, struct error *err)
-{
-    for (; vm->slots > 0; vm->slots--)
-        set_slot(vm, vm->slots - 1, NULL);
-    for (; vm->slots < vm->memory->region_count; vm->slots++)
-        if (!set_slot(vm, vm->slots, &vm->memory->region[vm->slots]))
-            return error_errno(err, "engine hardware: KVM takes no memory of %llu MiB",
-                               (unsigned long long)vm->memory->region[vm->slots].size >> 20);
-    return true;
-}
-
 /* ---- the virtual machine ---- */
-
-/* Four pages that older Intel processors need for real mode, where no guest has RAM and no device
- * is (docs/machine.md). */
-enum { TSS_ADDRESS = 0xfeffd000u };
-#define IDENTITY_MAP_ADDRESS UINT64_C(0xfeffc000)
 
 static bool set_up(struct engine_vm *vm, struct error *err)
 {
-    uint64_t identity_map = IDENTITY_MAP_ADDRESS;
     struct kvm_enable_cap give_up = {
         .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE,
         .args[0] = 1,
     };
-    if (ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0 ||
-        ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)TSS_ADDRESS) != 0)
-        return error_errno(err, "engine hardware: KVM_SET_TSS_ADDR");
     /* Without it a user program's instruction that KVM can't emulate gets #UD. */
     if (ioctl(vm->kvm.fd, KVM_CHECK_EXTENSION, KVM_CAP_EXIT_ON_EMULATION_FAILURE) > 0 &&
         ioctl(vm->fd, KVM_ENABLE_CAP, &give_up) != 0)
         return error_errno(err, "engine hardware: KVM_CAP_EXIT_ON_EMULATION_FAILURE");
-    return hardware_filter_msrs(vm, err) && map_memory(vm, err);
+    return hardware_filter_msrs(vm, err) && hardware_memory_init(vm, err);
 }
 
 static void vm_destroy(struct engine_vm *vm)
 {
     if (vm->assist)
         engine_emulate.vm_destroy(vm->assist);
+    hardware_memory_fini(vm);
+    pthread_mutex_destroy(&vm->lock);
     if (vm->fd >= 0)
         close(vm->fd);
     kvm_close(&vm->kvm);
@@ -94,6 +63,7 @@ static bool make_vm(struct engine_vm *vm, struct error *err)
         return error_errno(err, "engine hardware: KVM_CREATE_VM");
     if (!kvm_find_out(&vm->kvm, &vm->facts))
         return error_set(err, "engine hardware: KVM does not run even a guest of a few bytes");
+    hardware_find_components(vm);
     return set_up(vm, err) &&
            engine_emulate.vm_create(&vm->assist, vm->memory, vm->model, vm->vcpus, err);
 }
@@ -111,6 +81,7 @@ static bool vm_create(struct engine_vm **out, struct memory *memory, const struc
     vm->memory = memory;
     vm->model = model;
     vm->vcpus = vcpus;
+    pthread_mutex_init(&vm->lock, NULL);
     if (!make_vm(vm, err)) {
         vm_destroy(vm);
         return false;
@@ -200,12 +171,15 @@ static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned
 static void get_state(struct engine_vcpu *v, struct x86_state *to)
 {
     uint32_t activity = v->cpu.s.activity;
-    hardware_fetch(v);
+    if (v->vm->facts.users_only)
+        hardware_take_over(v);
+    else
+        hardware_fetch(v);
     v->cpu.s.activity = activity;
     /* An NMI that was asked for and not given to KVM yet is part of the state. */
     if (atomic_fetch_and(&v->request, ~(uint32_t)REQUEST_NMI) & REQUEST_NMI) {
         v->cpu.s.nmi_pending = true;
-        v->loaded = false;
+        v->loaded = v->lent = false;
     }
     *to = v->cpu.s;
 }
@@ -214,19 +188,25 @@ static void set_state(struct engine_vcpu *v, const struct x86_state *from)
 {
     v->cpu.s = *from;
     v->cpu.s.gpr[X86_GPR_ZERO] = v->cpu.s.gpr[X86_GPR_BLOCK] = 0;
-    v->loaded = v->incomplete = false;
+    v->loaded = v->incomplete = v->lent = v->users = false;
+    atomic_store(&v->vm->stale, true);
 }
 
 /* ---- from other threads ---- */
 
+/* The emulating vCPU comes back for a look as well. */
 static void ask(struct engine_vcpu *v, uint32_t request)
 {
+    if (v->vm->facts.users_only && request != REQUEST_INTR)
+        engine_emulate.stop(v->assist);
     if (!(atomic_fetch_or(&v->request, request) & request))
         hardware_kick(v);
 }
 
 static void interrupt(struct engine_vcpu *v, bool level)
 {
+    if (v->vm->facts.users_only)
+        engine_emulate.interrupt(v->assist, level);
     if (level)
         ask(v, REQUEST_INTR);
     else
@@ -270,6 +250,7 @@ static void stats(const struct engine_vcpu *v, struct engine_stats *out)
     out->halts += v->halts;
     out->exits = v->exits;
     out->assists = v->assists;
+    out->stretches = v->stretches;
 }
 
 static const char *failure(const struct engine_vcpu *v)
@@ -280,7 +261,7 @@ static const char *failure(const struct engine_vcpu *v)
 static void remapped(struct engine_vm *vm)
 {
     struct error err;
-    if (!map_memory(vm, &err))
+    if (!hardware_map_memory(vm, &err))
         for (unsigned i = 0; i < vm->created; i++)
             hardware_fail(vm->vcpu[i], "KVM_SET_USER_MEMORY_REGION");
     engine_emulate.remapped(vm->assist);

@@ -23,7 +23,7 @@
 #pragma clang diagnostic ignored "-Wgnu-variable-sized-type-not-at-end"
 #endif
 
-enum { HARDWARE_VCPUS = 16, HARDWARE_BREAKPOINTS = 3 };
+enum { HARDWARE_VCPUS = 16, HARDWARE_COMPONENTS = 10 };
 
 /* /dev/kvm, and what it can do. */
 struct kvm {
@@ -38,7 +38,7 @@ struct kvm_facts {
     unsigned tsc_khz;      /* of the counter that guests read; 0: KVM does not tell */
     bool obeys_cpuid;      /* guests see what KVM_SET_CPUID2 says, and not the host's CPUID */
     bool obeys_tsc_offset; /* guests read the counter with the offset that KVM was given */
-    bool raises_syscall;   /* SYSCALL goes to CPL 0; if not, see route.c */
+    bool users_only;       /* it gives up on kernels, but runs users: see users.c */
     uint64_t cr4;          /* bits that CR4 can have although no CPUID says so */
 };
 
@@ -51,6 +51,14 @@ enum {
 
 /* Exits are numbered from 0; this is none. */
 enum { GO_ON = -1 };
+
+/* Programs that have begun not long ago (begin.c). */
+struct beginnings {
+    struct {
+        uint64_t space, left; /* whose, and how many instructions of it are `emulate`'s still */
+    } of[64];
+    uint64_t last, insns; /* who was looked at last, and when */
+};
 
 struct engine_vcpu {
     struct x86_cpu cpu;
@@ -72,12 +80,26 @@ struct engine_vcpu {
     atomic_bool kicked; /* someone has sent it, or is about to */
     pthread_t thread;   /* while inside */
 
-    uint64_t breakpoint[HARDWARE_BREAKPOINTS]; /* of KVM's, on the guest's code (route.c) */
+    /* Where KVM runs users alone (users.c). */
+    bool lent;     /* the emulating vCPU has the same state as cpu.s */
+    bool users;    /* the next instruction is a user's, and KVM's */
+    bool prepared; /* KVM has what is the same for all users */
+    struct {
+        uint64_t xcr0, tsc_aux;
+    } given;        /* what KVM has of these */
+    bool unsettled; /* KVM still holds an exception that is not its to deliver */
+    struct beginnings beginnings;
+    uint8_t exception; /* that made the user leave, or NO_EXCEPTION */
 
     bool tsc_known;
     int64_t tsc_offset; /* what KVM adds to the host's counter */
 
-    uint64_t exits, assists, interrupts, halts, pio, mmio;
+    uint64_t exits, assists, stretches, interrupts, halts, pio, mmio;
+};
+
+/* A state component's place in KVM's XSAVE area; size 0: it has none. */
+struct component {
+    unsigned offset, size;
 };
 
 struct engine_vm {
@@ -89,9 +111,17 @@ struct engine_vm {
     unsigned vcpus, created, slots;
     struct engine_vcpu *vcpu[HARDWARE_VCPUS];
     struct x86_cpu *cpus[HARDWARE_VCPUS];
-    struct engine_vm *assist;   /* a VM of `emulate` on the same memory */
-    uint32_t native_msrs;       /* which of msr.c's table KVM has, a bit each */
-    _Atomic int64_t tsc_offset; /* what vCPUs that agree share */
+    struct engine_vm *assist; /* a VM of `emulate` on the same memory */
+    uint32_t native_msrs;     /* which of msr.c's table KVM has, a bit each */
+    struct component component[HARDWARE_COMPONENTS];
+    atomic_bool stale;     /* KVM may hold translations that the guest has dropped */
+    atomic_bool unwatched; /* `emulate` has decoded code whose pages KVM may write untold */
+    pthread_mutex_t lock;  /* of what follows, and of what KVM is told in hardware_tell_kvm() */
+    struct {
+        bool on;
+        uint64_t *page, *watched; /* owned; bitmaps of the largest region's pages */
+    } log;                        /* memory.c */
+    _Atomic int64_t tsc_offset;   /* what vCPUs that agree share */
     atomic_bool tsc_known;
 };
 
@@ -113,12 +143,29 @@ bool hardware_set_cpuid(struct engine_vcpu *v, struct error *err);
 bool hardware_load(struct engine_vcpu *v);
 /* cpu.s := the state, which stays where it is. */
 bool hardware_fetch(struct engine_vcpu *v);
-/* The same for segments and control registers alone. */
-bool hardware_fetch_sregs(struct engine_vcpu *v);
 /* Notes why the vCPU can't go on; false. `what` failed with errno. */
 bool hardware_fail(struct engine_vcpu *v, const char *what);
 
+/* The same where KVM runs users alone: what they can see or change of it. v->exception: what KVM
+ * was to deliver. */
+bool hardware_load_user(struct engine_vcpu *v);
+bool hardware_fetch_user(struct engine_vcpu *v);
+
+/* memory.c */
+bool hardware_memory_init(struct engine_vm *vm, struct error *err);
+void hardware_memory_fini(struct engine_vm *vm);
+/* Tells KVM of the regions anew. */
+bool hardware_map_memory(struct engine_vm *vm, struct error *err);
+/* KVM keeps a log of the pages that its vCPUs write, from now on. */
+bool hardware_log_writes(struct engine_vm *vm, struct error *err);
+/* Who watches a page that is in the log is told. */
+void hardware_take_writes(struct engine_vm *vm);
+/* Tells KVM what it does not see: that it is to walk the guest's page tables anew (vm->stale), and
+ * that the next write to any page that is watched is to be in the log (vm->unwatched). */
+bool hardware_tell_kvm(struct engine_vm *vm);
+
 /* fpu.c */
+void hardware_find_components(struct engine_vm *vm);
 bool hardware_load_fpu(struct engine_vcpu *v);
 bool hardware_fetch_fpu(struct engine_vcpu *v);
 
@@ -126,6 +173,8 @@ bool hardware_fetch_fpu(struct engine_vcpu *v);
 bool hardware_filter_msrs(struct engine_vm *vm, struct error *err);
 bool hardware_load_msrs(struct engine_vcpu *v);
 bool hardware_fetch_msrs(struct engine_vcpu *v);
+/* What KVM has to know of them for users. */
+bool hardware_load_user_msrs(struct engine_vcpu *v);
 /* The guest's access to a register that is not KVM's. */
 void hardware_msr_exit(struct engine_vcpu *v);
 
@@ -139,16 +188,27 @@ void hardware_kick(struct engine_vcpu *v);
 /* Brings the vCPU to an instruction boundary after an access was served; it does not run. */
 bool hardware_complete(struct engine_vcpu *v);
 
-/* assist.c: `emulate` does one instruction, of the guest's state or of what cpu.s holds of it.
- * Return an exit, or GO_ON. */
-int hardware_assist(struct engine_vcpu *v);
-int hardware_step(struct engine_vcpu *v);
+/* KVM_RUN, unless something was asked for meanwhile that nobody has seen. False: it was
+ * interrupted, or failed. */
+bool hardware_enter(struct engine_vcpu *v);
+/* Does what the exit asks for. Returns an exit, or GO_ON. */
+int hardware_dispatch(struct engine_vcpu *v);
 
-/* route.c */
-/* Puts KVM's breakpoints where cpu.s asks for them. */
-bool hardware_set_breakpoints(struct engine_vcpu *v);
-int hardware_debug_exit(struct engine_vcpu *v);
-/* Mends a state that was taken from KVM. */
-void hardware_mend(struct engine_vcpu *v);
+/* assist.c: `emulate` does the one instruction that KVM gave up on. Returns an exit, or GO_ON. */
+int hardware_assist(struct engine_vcpu *v);
+
+/* begin.c: whether the user that c is about to run is one that `emulate` is to run for a while. To
+ * be asked between a user's instructions. */
+bool hardware_is_beginning(struct beginnings *b, const struct x86_cpu *c);
+
+/* users.c */
+/* Where users' system calls go in KVM: a page that systems leave out, because small negative
+ * numbers taken for addresses are in it. */
+#define USERS_SYSCALL UINT64_C(0xfffffffffffff000)
+enum { NO_EXCEPTION = 0xff };
+/* The run loop where KVM runs users alone. Returns an exit. */
+int hardware_run_users(struct engine_vcpu *v);
+/* cpu.s := the state, which KVM has no more. */
+bool hardware_take_over(struct engine_vcpu *v);
 
 #endif

@@ -17,9 +17,13 @@
  * loop's and one exit's. */
 static const uint8_t loop_code[] = {0x89, 0xd1, 0x49, 0x75, 0xfd, 0xe6, 0x80, 0xeb, 0xf7};
 
-/* syscall; its entry is at SYSCALL_ENTRY: out %al,$0x80 */
+/* lock cmpxchg16b (%rsi); hlt: what no processor in long mode gives up on */
+static const uint8_t system_code[] = {0xf0, 0x48, 0x0f, 0xc7, 0x0e, 0xf4};
+
+/* How users leave: mov 0x200000,%eax, where nothing is mapped; int3; syscall */
+static const uint8_t fault_code[] = {0x8b, 0x04, 0x25, 0, 0, 0x20, 0};
+static const uint8_t trap_code[] = {0xcc};
 static const uint8_t syscall_code[] = {0x0f, 0x05};
-static const uint8_t entry_code[] = {0xe6, 0x80};
 
 /* cpuid; out %al,$0x80; rdtsc; out %al,$0x80 */
 static const uint8_t facts_code[] = {0x0f, 0xa2, 0xe6, 0x80, 0x0f, 0x31, 0xe6, 0x80};
@@ -28,7 +32,7 @@ enum {
     PAGE = 4096,
     TABLES = PAGE, /* three page tables: the first 2 MiB are mapped one to one, for users too */
     MEMORY = TABLES + 3 * PAGE,
-    SYSCALL_ENTRY = 0x100,
+    DATA = 0x100,
     ROUNDS = 32,        /* exits at the most */
     LOOPS = 500,        /* times round the loop between two exits, of two instructions each */
     BUDGET_NS = 500000, /* for each of the two figures */
@@ -190,18 +194,17 @@ static bool sees_own_tsc(const struct probe *p)
            (regs.rdx << 32 | (regs.rax & UINT32_MAX)) < host;
 }
 
-/* 64-bit code at CPL 3, with no IDT: what goes wrong ends in a triple fault. */
-static bool set_user_mode(const struct probe *p)
+/* 64-bit code, with no IDT. */
+static bool set_long_mode(const struct probe *p, unsigned cpl)
 {
-    enum { USER_CS = 0x33, USER_SS = 0x2b };
     struct kvm_sregs s;
     if (ioctl(p->vcpu, KVM_GET_SREGS, &s) != 0)
         return false;
     for (unsigned i = 0; i < 3; i++)
         store_u64(p->memory + TABLES + i * PAGE, i == 2 ? 0x87 : (TABLES + (i + 1) * PAGE) | 7u);
-    s.cs.selector = USER_CS;
-    s.ss.selector = USER_SS;
-    s.cs.dpl = s.ss.dpl = 3;
+    s.cs.selector = (uint16_t)(0x30 | cpl);
+    s.ss.selector = (uint16_t)(0x28 | cpl);
+    s.cs.dpl = s.ss.dpl = (uint8_t)cpl;
     s.cs.l = 1;
     s.cs.db = 0;
     s.idt.limit = 0;
@@ -212,23 +215,45 @@ static bool set_user_mode(const struct probe *p)
     return ioctl(p->vcpu, KVM_SET_SREGS, &s) == 0;
 }
 
-/* False only where the entry was seen to be reached at CPL 3. */
-static bool syscall_raises(const struct probe *p)
+/* Whether a system in long mode is something that KVM gives up on. */
+static bool gives_up(const struct probe *p)
+{
+    struct kvm_regs regs = {.rflags = FLAG_1, .rsi = DATA};
+    return set_long_mode(p, 0) && ioctl(p->vcpu, KVM_SET_REGS, &regs) == 0 &&
+           ioctl(p->vcpu, KVM_RUN, 0) == 0 && p->run->exit_reason == KVM_EXIT_INTERNAL_ERROR;
+}
+
+/* Runs a user's code, who is to leave by shutting the vCPU down. Returns the exception that it says
+ * it was, or NO_EXCEPTION. */
+static unsigned leave(const struct probe *p, const uint8_t *code, size_t n, struct kvm_regs *regs)
+{
+    struct kvm_vcpu_events events;
+    *regs = (struct kvm_regs){.rflags = FLAG_1 | FLAG_IF};
+    memcpy(p->memory, code, n);
+    bool left = ioctl(p->vcpu, KVM_SET_REGS, regs) == 0 && ioctl(p->vcpu, KVM_RUN, 0) == 0 &&
+                p->run->exit_reason == KVM_EXIT_SHUTDOWN &&
+                ioctl(p->vcpu, KVM_GET_REGS, regs) == 0 &&
+                ioctl(p->vcpu, KVM_GET_VCPU_EVENTS, &events) == 0;
+    return left ? events.exception.nr : NO_EXCEPTION;
+}
+
+/* Whether users leave with their registers as users.c wants them. */
+static bool runs_users(const struct probe *p)
 {
     struct {
         struct kvm_msrs head;
-        struct kvm_msr_entry entry[2];
-    } msrs = {.head = {.nmsrs = 2},
+        struct kvm_msr_entry entry[3];
+    } msrs = {.head = {.nmsrs = 3},
               .entry = {{.index = MSR_STAR, .data = UINT64_C(0x0023001000000000)},
-                        {.index = MSR_LSTAR, .data = SYSCALL_ENTRY}}};
-    struct kvm_regs regs = {.rflags = FLAG_1};
-    struct kvm_sregs s;
-    memcpy(p->memory + SYSCALL_ENTRY, entry_code, sizeof entry_code);
-    if (!set_user_mode(p) || ioctl(p->vcpu, KVM_SET_MSRS, &msrs.head) != 2 ||
-        ioctl(p->vcpu, KVM_SET_REGS, &regs) != 0 || ioctl(p->vcpu, KVM_RUN, 0) != 0 ||
-        ioctl(p->vcpu, KVM_GET_REGS, &regs) != 0 || ioctl(p->vcpu, KVM_GET_SREGS, &s) != 0)
-        return true;
-    return (s.cs.selector & 3) != 3 || regs.rip - SYSCALL_ENTRY > sizeof entry_code;
+                        {.index = MSR_LSTAR, .data = USERS_SYSCALL},
+                        {.index = MSR_SFMASK, .data = FLAG_IF}}};
+    struct kvm_regs fault, trap, syscall;
+    return set_long_mode(p, 3) && ioctl(p->vcpu, KVM_SET_MSRS, &msrs.head) == 3 &&
+           leave(p, fault_code, sizeof fault_code, &fault) == X86_PF && fault.rip == 0 &&
+           leave(p, trap_code, sizeof trap_code, &trap) == X86_BP && trap.rip == 1 &&
+           leave(p, syscall_code, sizeof syscall_code, &syscall) != NO_EXCEPTION &&
+           syscall.rip == USERS_SYSCALL && syscall.rcx == sizeof syscall_code &&
+           syscall.r11 == (FLAG_1 | FLAG_IF) && !(syscall.rflags & FLAG_IF);
 }
 
 /* Which of these bits KVM lets CR4 have in long mode. */
@@ -251,8 +276,8 @@ static uint64_t cr4_bits(const struct probe *p)
 static void look_at_long_mode(const struct kvm *k, struct kvm_facts *facts)
 {
     struct probe p;
-    bool made = probe_open(&p, k, syscall_code, sizeof syscall_code);
-    facts->raises_syscall = !made || syscall_raises(&p);
+    bool made = probe_open(&p, k, system_code, sizeof system_code);
+    facts->users_only = made && gives_up(&p) && runs_users(&p);
     facts->cr4 = made ? cr4_bits(&p) : 0;
     probe_close(&p);
 }

@@ -28,8 +28,7 @@ static const struct native {
     {MSR_XSS, offsetof(struct x86_state, xss)},
 };
 
-/* Runs of registers that the guest reaches without an exit, and how many each has. Where SYSCALL
- * goes is not among them, because the engine has to know it (route.c). */
+/* Runs of registers that the guest reaches without an exit, and how many each has. */
 static const struct {
     uint32_t first, count;
 } allowed[] = {
@@ -37,7 +36,7 @@ static const struct {
     {MSR_SYSENTER_CS, 3},
     {MSR_PAT, 1},
     {MSR_XSS, 1},
-    {MSR_EFER, 1},
+    {MSR_EFER, 5 /* to SFMASK */},
     {MSR_FS_BASE, 4 /* to TSC_AUX */},
 };
 
@@ -137,27 +136,28 @@ bool hardware_fetch_msrs(struct engine_vcpu *v)
     return true;
 }
 
+/* Where SYSCALL leads (users.c); SYSENTER leads nowhere. */
+bool hardware_load_user_msrs(struct engine_vcpu *v)
+{
+    const struct kvm_msr_entry wanted[] = {
+        {.index = MSR_STAR, .data = v->cpu.s.star},
+        {.index = MSR_LSTAR, .data = USERS_SYSCALL},
+        {.index = MSR_CSTAR, .data = USERS_SYSCALL},
+        {.index = MSR_SFMASK, .data = FLAG_IF},
+        {.index = MSR_TSC_AUX, .data = v->cpu.s.tsc_aux},
+        {.index = MSR_SYSENTER_CS},
+    };
+    struct native_msrs k = {.head = {.nmsrs = ARRAY_LEN(wanted)}};
+    _Static_assert(ARRAY_LEN(wanted) <= ARRAY_LEN(k.entry), "fits");
+    memcpy(k.entry, wanted, sizeof wanted);
+    return ioctl(v->fd, KVM_SET_MSRS, &k.head) == (int)k.head.nmsrs ||
+           hardware_fail(v, "KVM_SET_MSRS");
+}
+
 /* ---- exits ---- */
-
-static bool is_of_syscall(uint32_t msr)
-{
-    return msr >= MSR_STAR && msr <= MSR_SFMASK;
-}
-
-/* Tells KVM what the guest has set. */
-static bool pass_on(struct engine_vcpu *v, uint32_t msr, uint64_t value)
-{
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } k = {.head = {.nmsrs = 1}, .entry = {.index = msr, .data = value}};
-    return ioctl(v->fd, KVM_SET_MSRS, &k.head) == 1 || hardware_fail(v, "KVM_SET_MSRS");
-}
 
 static bool is_native(const struct engine_vm *vm, uint32_t msr)
 {
-    if (is_of_syscall(msr))
-        return false;
     for (unsigned i = 0; i < ARRAY_LEN(native); i++)
         if (native[i].msr == msr)
             return vm->native_msrs & 1u << i;
@@ -184,6 +184,4 @@ void hardware_msr_exit(struct engine_vcpu *v)
         return;
     if (msr == MSR_TSC || msr == MSR_TSC_ADJUST)
         hardware_set_tsc(v, true);
-    if (is_of_syscall(msr) && pass_on(v, msr, value))
-        hardware_set_breakpoints(v);
 }

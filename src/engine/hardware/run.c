@@ -246,7 +246,6 @@ static int (*const exits[])(struct engine_vcpu *v) = {
     [KVM_EXIT_X86_WRMSR] = exit_msr,
     [KVM_EXIT_HLT] = exit_halt,
     [KVM_EXIT_SHUTDOWN] = exit_shutdown,
-    [KVM_EXIT_DEBUG] = hardware_debug_exit,
     [KVM_EXIT_INTERNAL_ERROR] = exit_internal_error,
     [KVM_EXIT_FAIL_ENTRY] = exit_fail_entry,
     [KVM_EXIT_IRQ_WINDOW_OPEN] = exit_nothing,
@@ -254,7 +253,7 @@ static int (*const exits[])(struct engine_vcpu *v) = {
     [KVM_EXIT_INTR] = exit_nothing,
 };
 
-static int dispatch(struct engine_vcpu *v)
+int hardware_dispatch(struct engine_vcpu *v)
 {
     uint32_t reason = v->run->exit_reason;
     if (reason < ARRAY_LEN(exits) && exits[reason])
@@ -267,9 +266,9 @@ static int dispatch(struct engine_vcpu *v)
 
 /* ---- the loop ---- */
 
-/* KVM_RUN, unless something was asked for meanwhile that attend() has not seen. False: it was
- * interrupted, or failed. */
-static bool enter_guest(struct engine_vcpu *v)
+/* What was asked for and attend() has not seen: it has looked at the interrupt line when it asks
+ * for a window. */
+bool hardware_enter(struct engine_vcpu *v)
 {
     atomic_store(&v->inside, true);
     uint32_t request = atomic_load(&v->request);
@@ -277,6 +276,7 @@ static bool enter_guest(struct engine_vcpu *v)
                   ((request & REQUEST_INTR) && !v->run->request_interrupt_window);
     int result = unseen ? -1 : ioctl(v->fd, KVM_RUN, 0);
     int failure = unseen ? EINTR : errno;
+    v->exits += !unseen;
     atomic_store(&v->inside, false);
     take_kick(v);
     if (!unseen)
@@ -286,12 +286,6 @@ static bool enter_guest(struct engine_vcpu *v)
         hardware_fail(v, "KVM_RUN");
     }
     return result == 0;
-}
-
-/* The guest may have moved what the breakpoints are on, and it may stand half-way. */
-static bool follow(struct engine_vcpu *v)
-{
-    return hardware_fetch_sregs(v) && hardware_set_breakpoints(v);
 }
 
 static int go(struct engine_vcpu *v)
@@ -306,15 +300,12 @@ static int go(struct engine_vcpu *v)
         uint64_t cr8 = h->cr8_read ? h->cr8_read(h->ctx) : 0;
         v->run->cr8 = cr8;
         v->run->request_interrupt_window = (atomic_load(&v->request) & REQUEST_INTR) != 0;
-        bool left = enter_guest(v);
-        v->exits++;
+        bool left = hardware_enter(v);
         if (v->broken)
             return ENGINE_FAILED;
         if (v->run->cr8 != cr8 && h->cr8_write)
             h->cr8_write(h->ctx, v->run->cr8);
-        if (!v->vm->facts.raises_syscall && !follow(v))
-            return ENGINE_FAILED;
-        exit = left ? dispatch(v) : GO_ON;
+        exit = left ? hardware_dispatch(v) : GO_ON;
         if (exit != GO_ON)
             return exit;
     }
@@ -331,7 +322,7 @@ bool hardware_complete(struct engine_vcpu *v)
         v->run->immediate_exit = 0;
         v->incomplete = false;
         if (result == 0)
-            dispatch(v);
+            hardware_dispatch(v);
         else if (failure != EINTR) {
             errno = failure;
             return hardware_fail(v, "KVM_RUN");
@@ -345,7 +336,7 @@ enum engine_exit hardware_run(struct engine_vcpu *v, uint64_t insns_limit)
     (void)insns_limit; /* nobody counts them */
     if (v->broken || !enter_thread(v) || !hardware_set_tsc(v, false))
         return ENGINE_FAILED;
-    int exit = go(v);
+    int exit = v->vm->facts.users_only ? hardware_run_users(v) : go(v);
     if (exit != ENGINE_FAILED && !hardware_complete(v))
         return ENGINE_FAILED;
     return (enum engine_exit)exit;

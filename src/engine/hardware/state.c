@@ -151,7 +151,7 @@ static bool get_sregs(struct engine_vcpu *v, struct kvm_sregs2 *k)
     return true;
 }
 
-bool hardware_fetch_sregs(struct engine_vcpu *v)
+static bool fetch_sregs(struct engine_vcpu *v)
 {
     struct x86_state *s = &v->cpu.s;
     struct kvm_sregs2 k = {0};
@@ -287,8 +287,7 @@ bool hardware_load(struct engine_vcpu *v)
     /* EFER, which goes with the control registers, decides what other registers may hold, and
      * events come last: setting registers drops them. */
     bool ok = load_sregs(v) && load_regs(v) && load_xcr0(v) && hardware_load_fpu(v) &&
-              hardware_load_msrs(v) && load_debug(v) && load_events(v) &&
-              hardware_set_breakpoints(v);
+              hardware_load_msrs(v) && load_debug(v) && load_events(v);
     v->loaded = v->fresh = ok;
     return ok;
 }
@@ -297,9 +296,63 @@ bool hardware_fetch(struct engine_vcpu *v)
 {
     if (!v->loaded)
         return true;
-    bool ok = hardware_fetch_sregs(v) && fetch_regs(v) && fetch_xcr0(v) && hardware_fetch_fpu(v) &&
-              hardware_fetch_msrs(v) && fetch_debug(v) && fetch_events(v);
-    if (ok)
-        hardware_mend(v);
+    return fetch_sregs(v) && fetch_regs(v) && fetch_xcr0(v) && hardware_fetch_fpu(v) &&
+           hardware_fetch_msrs(v) && fetch_debug(v) && fetch_events(v);
+}
+
+/* ---- the part that users have to do with ---- */
+
+/* What only a system changes is given to KVM again when it has changed. */
+static bool prepare(struct engine_vcpu *v)
+{
+    const struct x86_state *s = &v->cpu.s;
+    if (v->prepared && v->given.xcr0 == s->xcr0 && v->given.tsc_aux == s->tsc_aux)
+        return true;
+    v->given.xcr0 = s->xcr0;
+    v->given.tsc_aux = s->tsc_aux;
+    v->prepared = load_xcr0(v) && hardware_load_user_msrs(v);
+    return v->prepared;
+}
+
+static bool settle(struct engine_vcpu *v)
+{
+    struct kvm_vcpu_events none = {0};
+    if (!v->unsettled)
+        return true;
+    v->unsettled = false;
+    return ioctl(v->fd, KVM_SET_VCPU_EVENTS, &none) == 0 || hardware_fail(v, "KVM_SET_VCPU_EVENTS");
+}
+
+bool hardware_load_user(struct engine_vcpu *v)
+{
+    struct x86_state *s = &v->cpu.s;
+    struct x86_table idtr = s->idtr;
+    s->idtr = (struct x86_table){0};
+    bool ok = load_sregs(v) && load_regs(v) && prepare(v) && hardware_load_fpu(v) && settle(v);
+    s->idtr = idtr;
+    v->loaded = ok;
+    return ok;
+}
+
+/* An exception that shut the vCPU down is no longer pending, but told all the same. */
+static bool fetch_exception(struct engine_vcpu *v)
+{
+    struct kvm_vcpu_events k;
+    if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &k) != 0)
+        return hardware_fail(v, "KVM_GET_VCPU_EVENTS");
+    v->unsettled = k.exception.injected || k.exception.pending;
+    bool shut_down = !v->users && v->run->exit_reason == KVM_EXIT_SHUTDOWN;
+    v->exception = shut_down || v->unsettled ? k.exception.nr : NO_EXCEPTION;
+    return true;
+}
+
+bool hardware_fetch_user(struct engine_vcpu *v)
+{
+    struct x86_state *s = &v->cpu.s;
+    struct x86_table idtr = s->idtr;
+    uint64_t cr2 = s->cr2;
+    bool ok = fetch_sregs(v) && fetch_regs(v) && hardware_fetch_fpu(v) && fetch_exception(v);
+    s->idtr = idtr;
+    s->cr2 = cr2;
     return ok;
 }
