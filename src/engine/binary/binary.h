@@ -45,6 +45,9 @@ struct context {
     uint64_t mask_sysret, mask_rare, mask_if; /* of RFLAGS, see syscall.c */
     uint64_t tsc_mult, tsc_offset;            /* from the host's counter to the guest's (tsc.c) */
     uint64_t no_tsc, no_tsc_user;             /* 0: translated code may do so */
+    /* Of a string instruction: elements behind those that are being done, addends; and masks that
+     * make a number of bytes one of elements of 1, 2, 4 and 8 bytes. */
+    uint64_t string_rest, string_si, string_di, mask_string[4];
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
 
@@ -87,6 +90,10 @@ AT(tsc_mult, CTX_TSC_MULT);
 AT(tsc_offset, CTX_TSC_OFFSET);
 AT(no_tsc, CTX_NO_TSC);
 AT(no_tsc_user, CTX_NO_TSC_USER);
+AT(string_rest, CTX_STRING_REST);
+AT(string_si, CTX_STRING_SI);
+AT(string_di, CTX_STRING_DI);
+AT(mask_string, CTX_MASK_STRING);
 AT(fpu, CTX_FPU);
 #undef AT
 _Static_assert(sizeof(struct context) == CONTEXT_SIZE, "the vCPU comes behind it");
@@ -233,6 +240,10 @@ void binary_tsc_look(struct binary_vcpu *b);
 bool binary_tsc_on(const struct binary_vcpu *b);
 uint64_t binary_tsc_read(const struct binary_vcpu *b);
 void binary_tsc_written(struct binary_vcpu *b, int64_t by);
+
+/* string.c: if the host's instruction at `host`, of translated code, is a string instruction, makes
+ * the registers the guest's as they are between two elements. */
+bool binary_string_undo(const struct context *x, const uint8_t *host, long long *regs);
 
 /* fpu.c */
 /* To be called before anything that is not compiled for general registers only. */

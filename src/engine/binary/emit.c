@@ -134,6 +134,11 @@ void emit_move_imm(struct emit *e, unsigned to, uint32_t imm)
     emit_u32(e, imm);
 }
 
+void emit_not(struct emit *e, unsigned reg)
+{
+    op_reg(e, 8, 0xf7, 2, reg);
+}
+
 void emit_movsxd(struct emit *e, unsigned to, unsigned from)
 {
     op_reg(e, 8, 0x63, to, from);

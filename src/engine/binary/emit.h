@@ -85,6 +85,8 @@ void emit_move(struct emit *e, unsigned to, unsigned from);
 void emit_move32(struct emit *e, unsigned to, unsigned from);
 /* mov r32, imm32. */
 void emit_move_imm(struct emit *e, unsigned to, uint32_t imm);
+/* not r64, which leaves the flags alone. */
+void emit_not(struct emit *e, unsigned reg);
 /* movsxd r64, r32. */
 void emit_movsxd(struct emit *e, unsigned to, unsigned from);
 /* lea r64, m (size 8) or lea r32, m (size 4). */

@@ -86,6 +86,11 @@ static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, s
         out[n++] = (struct access){rsp, 8, false};
     else if (named(form, "leave"))
         out[n++] = (struct access){c->s.gpr[X86_RBP], 8, false};
+    /* The first byte stands for an element: one that crosses pages is not looked at for that. */
+    if (named(form, "movs"))
+        out[n++] = (struct access){c->s.gpr[X86_RSI], 1, false};
+    if (named(form, "movs") || named(form, "stos"))
+        out[n++] = (struct access){c->s.gpr[X86_RDI], 1, true};
     return n;
 }
 

@@ -171,6 +171,8 @@ enum how binary_how(const struct x86_insn *insn, uint32_t key, const struct x86_
         return HOW_SYSRET;
     if (strcmp(form->sem, "rdtsc") == 0 || strcmp(form->sem, "rdtscp") == 0)
         return HOW_RDTSC;
+    if (strcmp(form->sem, "stos") == 0 || strcmp(form->sem, "movs") == 0)
+        return HOW_STRING;
     if (strcmp(form->sem, "rdpkru") == 0 && (key & KEY_PKU))
         return HOW_RDPKRU;
     if ((form->flags & X86_FORM_PRIVILEGED) || !mode_allows(form, key) ||

@@ -58,7 +58,11 @@
 #define CTX_TSC_OFFSET  0x110
 #define CTX_NO_TSC      0x118
 #define CTX_NO_TSC_USER 0x120
-#define CTX_FPU         0x140
+#define CTX_STRING_REST 0x128
+#define CTX_STRING_SI   0x130
+#define CTX_STRING_DI   0x138
+#define CTX_MASK_STRING 0x140
+#define CTX_FPU         0x180
 
 /* From the vCPU (struct x86_state comes first in it). */
 #define STATE_RIP     144

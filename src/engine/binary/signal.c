@@ -72,7 +72,7 @@ static void look_at_request(struct binary_vcpu *b, ucontext_t *uc)
     }
     uint32_t n = code_at(&b->vm->code, rip);
     int point = n ? code_point(&b->vm->code, n, rip, &exact) : -1;
-    if (exact) {
+    if (exact || (point >= 0 && binary_string_undo(b->context, rip, regs))) {
         set_guest_rip(b, n, point);
         leave(b, uc, LEAVE_REQUEST);
         return;
@@ -91,6 +91,7 @@ static bool take_fault(struct binary_vcpu *b, int signal, ucontext_t *uc)
     int point = n ? code_point(&b->vm->code, n, rip, &exact) : -1;
     if (point < 0)
         return false;
+    binary_string_undo(b->context, rip, uc->uc_mcontext.gregs);
     set_guest_rip(b, n, point);
     b->fault_signal = signal;
     leave(b, uc, LEAVE_FAULT);

@@ -30,6 +30,7 @@ static bool translate_copy(struct translator *t, enum how how)
     case HOW_STI: return system_sti(t);
     case HOW_FROM_SEG: return system_from_seg(t);
     case HOW_SWAPGS: return system_swapgs(t);
+    case HOW_STRING: return rewrite_string(t);
     case HOW_RDTSC: return system_rdtsc(t);
     case HOW_RDPKRU: return system_rdpkru(t);
     case HOW_BIT_STRING: return rewrite_bit_string(t);

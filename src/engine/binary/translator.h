@@ -92,6 +92,7 @@ enum how {
     HOW_SYSCALL,
     HOW_SYSRET,
     HOW_RDTSC,
+    HOW_STRING,
 };
 
 /* form.c */
@@ -137,6 +138,9 @@ void system_write_flags(struct emit *e);
 bool syscall_enter(struct translator *t);
 bool syscall_return(struct translator *t);
 void syscall_emit_pieces(struct binary_vm *vm, struct emit *e);
+
+/* string.c */
+bool rewrite_string(struct translator *t);
 
 /* count.c: counting instructions, for those who limit them (KEY_COUNTED). A block counts all of its
  * instructions when it is entered, and takes back what it did not execute where it is left early.
