@@ -109,6 +109,10 @@ struct engine {
     void (*get_state)(struct engine_vcpu *vcpu, struct x86_state *to);
     void (*set_state)(struct engine_vcpu *vcpu, const struct x86_state *from);
 
+    /* What the engine made of the guest's code at RIP: copies `size` bytes of it at most, says
+     * where it lies and how many there are. 0: nothing, or not yet. May be NULL. */
+    unsigned (*host_code)(struct engine_vcpu *vcpu, uint8_t *to, unsigned size, uint64_t *at);
+
     /* Instructions executed so far; exact when called on the vCPU's thread from a host callback
      * (the current instruction not counted), else at least as old as the last exit. */
     uint64_t (*instructions)(const struct engine_vcpu *vcpu);
@@ -116,9 +120,10 @@ struct engine {
     /* What ENGINE_FAILED was about, a sentence, or NULL. May itself be NULL. */
     const char *(*failure)(const struct engine_vcpu *vcpu);
 
-    /* Pages were marked MEMORY_CLEAN: the next write to each is to take the mark away. No vCPU
-     * runs. NULL: this engine does not keep track of what it writes. */
+    /* All pages, or that of gpa, were marked MEMORY_CLEAN: the next write to each is to take the
+     * mark away. No vCPU runs. Both NULL: this engine does not keep track of what it writes. */
     void (*watch_writes)(struct engine_vm *vm);
+    void (*watch_page)(struct engine_vm *vm, uint64_t gpa);
 
     /* Guest-physical mappings changed (a region was added, moved or removed); no vCPU runs. */
     void (*remapped)(struct engine_vm *vm);

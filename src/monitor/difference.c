@@ -5,6 +5,7 @@
 #include "base/archive.h"
 #include "base/bits.h"
 #include "monitor/disasm.h"
+#include "x86/cpu.h"
 
 /* Instructions shown where it is not known which one it was. */
 enum { SHOWN = 10 };
@@ -20,22 +21,36 @@ static void print_bytes(FILE *to, const uint8_t *bytes, unsigned n)
         fprintf(to, "%s%02x", i ? " " : "", bytes[i]);
 }
 
-static void print_code(FILE *to, const struct lockstep_difference *d)
+/* Up to `most` instructions of n bytes that lie at `at`. */
+static void print_insns(FILE *to, const uint8_t *code, unsigned n, unsigned width, uint64_t at,
+                        uint64_t most)
 {
-    uint64_t rip = d->before.rip;
+    for (unsigned done = 0; done < n && most; most--) {
+        char text[128];
+        unsigned left = n - done;
+        unsigned len = disasm(code + done, left, width, at + done, text, sizeof text);
+        fprintf(to, "  %016" PRIx64 "  %-40s ", at + done, text);
+        print_bytes(to, code + done, len ? len : left < 15 ? left : 15);
+        fprintf(to, "\n");
+        if (!len)
+            break;
+        done += len;
+    }
+}
+
+static void print_code(FILE *to, const struct lockstep *l)
+{
+    const struct lockstep_difference *d = &l->difference;
+    uint64_t rip = d->before.rip, insns = d->to - d->from;
     if (!d->code_size)
         fprintf(to, "  %016" PRIx64 "  (code that can't be fetched)\n", rip);
-    for (unsigned at = 0, shown = 0; at < d->code_size && shown < (d->exact ? 1 : SHOWN); shown++) {
-        char text[128];
-        unsigned left = d->code_size - at;
-        unsigned n = disasm(d->code + at, left, d->code_width, rip + at, text, sizeof text);
-        fprintf(to, "  %016" PRIx64 "  %-40s ", rip + at, text);
-        print_bytes(to, d->code + at, n ? n : left < 15 ? left : 15);
-        fprintf(to, "\n");
-        if (!n)
-            break;
-        at += n;
-    }
+    print_insns(to, d->code, d->code_size, d->code_width, rip,
+                d->exact || d->again ? insns : SHOWN);
+    if (!d->host_size)
+        return;
+    fprintf(to, "Which %s runs as:\n", l->leader->name);
+    print_insns(to, d->host, d->host_size < sizeof d->host ? d->host_size : sizeof d->host,
+                X86_CODE64, d->host_at, UINT64_MAX);
 }
 
 static void print_before(FILE *to, const struct x86_state *s)
@@ -147,12 +162,17 @@ void difference_print(FILE *to, const struct lockstep *l)
     const struct lockstep_difference *d = &l->difference;
     if (d->exact)
         fprintf(to, "The engines differ behind instruction %" PRIu64 ":\n", d->to);
+    else if (d->again)
+        fprintf(to,
+                "The engines differ behind instruction %" PRIu64 ", when all behind %" PRIu64
+                " are done in one go, not when\none by one:\n",
+                d->to, d->from);
     else
         fprintf(to,
                 "The engines differ between the instructions %" PRIu64 " and %" PRIu64
                 ", but not when those are\ndone again. The code begins with:\n",
                 d->from, d->to);
-    print_code(to, d);
+    print_code(to, l);
     fprintf(to, "Before it:\n");
     print_before(to, &d->before);
     fprintf(to, "After it:\n");

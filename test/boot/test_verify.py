@@ -32,12 +32,23 @@ def test_emulate_twice_to_power_off(t):
     boots_alike(t, "emulate", "--step", "2000")
 
 
-def test_binary_against_emulate_to_power_off(t):
+def needs_binary(t):
     engines = json.loads(t.run("engines", "--json").stdout)["engines"]
     why = [e["why"] for e in engines if e["name"] == "binary" and not e["usable"]]
     if why:
         raise Skip(f"engine binary: {why[0]}")
+
+
+def test_binary_against_emulate_to_power_off(t):
+    needs_binary(t)
     boots_alike(t, "binary", "--step", "1000")
+
+
+def test_a_planted_bug_is_found_in_a_block(t):
+    needs_binary(t)
+    done = boot(t, "binary", "--plant", "30000000:gpr12")
+    assert done.returncode == 1, done.stdout[-4000:]
+    assert b"The engines differ behind instruction 30000000:" in done.stdout, done.stdout[-4000:]
 
 
 def test_a_planted_bug_is_found_in_the_kernel(t):

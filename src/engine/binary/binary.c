@@ -266,6 +266,20 @@ static void set_state(struct engine_vcpu *v, const struct x86_state *from)
     binary_forget_all(b);
 }
 
+static unsigned host_code(struct engine_vcpu *v, uint8_t *to, unsigned size, uint64_t *at)
+{
+    const struct code *code = &binary_of(v)->vm->code;
+    uint32_t n = binary_known_block(binary_of(v));
+    if (!n)
+        return 0;
+    const struct translation *t = &code->block[n];
+    const uint8_t *begin = code_run(code, t->code + t->near);
+    unsigned all = t->size - t->near;
+    *at = (uintptr_t)begin;
+    memcpy(to, begin, all < size ? all : size);
+    return all;
+}
+
 /* ---- from other threads ---- */
 
 static void interrupt(struct engine_vcpu *v, bool level)
@@ -310,6 +324,18 @@ static void stats(const struct engine_vcpu *v, struct engine_stats *out)
     binary_statistics(binary_of(v), out);
 }
 
+/* A flush of the TLBs forgets the tables as well. */
+static void watch_writes(struct engine_vm *vm)
+{
+    engine_emulate.watch_writes(vm);
+}
+
+static void watch_page(struct engine_vm *vm, uint64_t gpa)
+{
+    engine_emulate.watch_page(vm, gpa);
+    watch(vm, gpa);
+}
+
 static void remapped(struct engine_vm *vm)
 {
     engine_emulate.remapped(vm);
@@ -333,7 +359,10 @@ const struct engine engine_binary = {
     .unpark = unpark,
     .get_state = get_state,
     .set_state = set_state,
+    .host_code = host_code,
     .instructions = instructions,
     .stats = stats,
+    .watch_writes = watch_writes,
+    .watch_page = watch_page,
     .remapped = remapped,
 };

@@ -213,6 +213,8 @@ enum {
 
 /* run.c */
 enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit, bool by_block);
+/* The block at RIP, if there is one: find.c. */
+uint32_t binary_known_block(struct binary_vcpu *b);
 /* Everything that translated code knows of linear addresses, or of one page. */
 void binary_forget_all(struct binary_vcpu *b);
 void binary_forget_page(struct binary_vcpu *b, uint64_t lin);

@@ -11,22 +11,6 @@ struct access {
     bool write;
 };
 
-static uint64_t effective_address(const struct x86_cpu *c, const struct x86_insn *insn)
-{
-    uint64_t a = (uint64_t)insn->disp;
-    if (insn->base == X86_BASE_RIP)
-        a += c->s.rip + insn->len;
-    else if (insn->base != X86_NO_REG)
-        a += c->s.gpr[insn->base];
-    if (insn->index != X86_NO_REG)
-        a += c->s.gpr[insn->index] << insn->scale;
-    if (insn->addrsize == 4)
-        a = (uint32_t)a;
-    if (insn->segment == X86_FS || insn->segment == X86_GS)
-        a += c->s.seg[insn->segment].base;
-    return a;
-}
-
 /* The guest's vector registers may be in the host's here, and libc compares with vectors. */
 static bool same_text(const char *a, const char *b)
 {
@@ -51,6 +35,37 @@ static bool named(const struct x86_form *form, const char *sem)
     return form->sem && same_text(form->sem, sem);
 }
 
+/* How far from the address a bit string's operand is that a register's bit number picks. */
+static uint64_t bit_string_offset(const struct x86_cpu *c, const struct x86_insn *insn,
+                                  const struct x86_form *form)
+{
+    if (!begins_with(form->mnemonic, "bt") || form->operand[1].kind != OPK_G)
+        return 0;
+    uint64_t bit = c->s.gpr[insn->reg];
+    switch (x86_operand_size(insn, 1)) {
+    case 2: return (uint64_t)((int16_t)bit >> 4) * 2;
+    case 4: return (uint64_t)(int64_t)((int32_t)bit >> 5) * 4;
+    default: return (uint64_t)((int64_t)bit >> 6) * 8;
+    }
+}
+
+static uint64_t effective_address(const struct x86_cpu *c, const struct x86_insn *insn)
+{
+    uint64_t a = (uint64_t)insn->disp;
+    if (insn->base == X86_BASE_RIP)
+        a += c->s.rip + insn->len;
+    else if (insn->base != X86_NO_REG)
+        a += c->s.gpr[insn->base];
+    if (insn->index != X86_NO_REG)
+        a += c->s.gpr[insn->index] << insn->scale;
+    a += bit_string_offset(c, insn, x86_form(insn));
+    if (insn->addrsize == 4)
+        a = (uint32_t)a;
+    if (insn->segment == X86_FS || insn->segment == X86_GS)
+        a += c->s.seg[insn->segment].base;
+    return a;
+}
+
 /* What an instruction may access in memory: at most two. */
 static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, struct access *out)
 {
@@ -71,7 +86,7 @@ static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, s
             }
         }
         bool write = first && !reads && !named(form, "push_rm") && !named(form, "jmp_rm") &&
-                     !named(form, "call_rm") && !begins_with(form->mnemonic, "bt") &&
+                     !named(form, "call_rm") && !same_text(form->mnemonic, "bt") &&
                      form->feature != X86_FEATURE_X87;
         if (form->feature == X86_FEATURE_X87)
             write = begins_with(form->mnemonic, "fst") || begins_with(form->mnemonic, "fist") ||

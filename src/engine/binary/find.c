@@ -155,3 +155,12 @@ void *binary_find_code(struct binary_vcpu *b)
     jumps_remember(jumps, c->s.rip, to, w.global && !code->block[n].gpa2);
     return to;
 }
+
+uint32_t binary_known_block(struct binary_vcpu *b)
+{
+    struct x86_walk w;
+    if (!binary_mode_allows(b->v) ||
+        !x86_walk(&b->v->cpu, b->v->cpu.s.rip, X86_PEEK, privilege(b), &w))
+        return NO_BLOCK;
+    return code_find(&b->vm->code, w.gpa, binary_mode_key(b), 0);
+}

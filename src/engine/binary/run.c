@@ -132,7 +132,8 @@ static enum engine_exit attend_leave(struct binary_vcpu *b)
     case LEAVE_FAULT: return binary_after_fault(b);
     case LEAVE_LIMIT:
         return c->insns > b->began && b->by_block ? ENGINE_LIMIT : emulate_to(b, b->limit);
-    default: b->whole = false; return ENGINE_LIMIT; /* LEAVE_REQUEST, LEAVE_ASKED */
+    case LEAVE_JUMP: return ENGINE_LIMIT;
+    default: b->whole = false; return ENGINE_LIMIT;
     }
 }
 

@@ -324,6 +324,12 @@ static void watch_writes(struct engine_vm *vm)
         x86_tlb_flush(vm->cpus[i]);
 }
 
+static void watch_page(struct engine_vm *vm, uint64_t gpa)
+{
+    for (unsigned i = 0; i < vm->created; i++)
+        x86_tlb_write_protect(vm->cpus[i], gpa);
+}
+
 static void remapped(struct engine_vm *vm)
 {
     for (unsigned i = 0; i < vm->created; i++) {
@@ -351,5 +357,6 @@ const struct engine engine_emulate = {
     .instructions = instructions,
     .stats = stats,
     .watch_writes = watch_writes,
+    .watch_page = watch_page,
     .remapped = remapped,
 };

@@ -23,10 +23,9 @@ struct tape {
     bool failed; /* no memory for it */
 };
 
-/* Pages that were written since they were last marked clean, where the engine tells. Those that are
- * written all the time stay here for a while: to mark them again costs more than to compare them.
- */
-enum { WATCH_MOST = 1024, WATCH_KEPT = 4 };
+/* Pages that either engine has written (watch.c), the latest behind: so many stay for the next
+ * look, and so many there can be at a look. */
+enum { WATCH_MOST = 1024, WATCH_KEPT = 8 };
 
 struct watch {
     bool lost; /* there were more */
@@ -47,11 +46,11 @@ struct side {
     uint64_t limit;     /* of the run that is going on */
     bool level;         /* of the interrupt line */
     bool replays;       /* it gets recorded answers */
+    bool by_block;      /* and goes on in blocks, as it did when that was recorded */
     bool running;       /* inside its run() */
     bool acknowledging; /* inside its interrupt_acknowledge() */
     size_t next, input; /* of the record: what it has not come to yet */
-    struct watch watch;
-    bool differs; /* it asked for something else: */
+    bool differs;       /* it asked for something else: */
     struct lockstep_access wrong;
 };
 
@@ -77,6 +76,7 @@ struct engine_vcpu {
     struct x86_host host; /* the machine's */
     struct side side[2];  /* the leader, the follower */
     struct tape tape;
+    struct watch watch;
     struct shape shape;
     struct x86_state base; /* at the last checkpoint, */
     uint64_t base_at;
@@ -126,8 +126,8 @@ bool states_equal(const struct shape *shape, const struct x86_state *a, const st
 
 /* ---- watch.c ---- */
 
-/* From here on the side's engine tells what it writes, if it can. */
-void watch_begin(struct side *s);
+/* From here on the engines tell what they write, if they can. */
+void watch_begin(struct engine_vcpu *v);
 void watch_end(struct side *s);
 /* Whether all that either side is known to have written since the last look is alike. */
 bool watched_equal(struct engine_vcpu *v);

@@ -152,8 +152,7 @@ static void begin(struct engine_vcpu *v)
     follower->origin = follower->engine->instructions(follower->vcpu) - side_count(leader);
     follower->level = leader->level;
     begin_tape(v);
-    watch_begin(leader);
-    watch_begin(follower);
+    watch_begin(v);
     v->begun = true;
 }
 

@@ -55,18 +55,23 @@ struct lockstep_access {
     bool ok; /* MSRs: whether there is such a one */
 };
 
-enum { LOCKSTEP_CODE = 64, LOCKSTEP_BYTES = 16 };
+enum { LOCKSTEP_CODE = 256, LOCKSTEP_HOST_CODE = 4096, LOCKSTEP_BYTES = 16 };
 
 /* What was found. Index 0 is the leader's, 1 the follower's. */
 struct lockstep_difference {
     bool found;
     bool exact; /* it is one instruction's doing: to is from + 1, and doing it again did it again */
+    bool again; /* not so, but from `from` to `to`, in one go, it comes again: it is a block's doing
+                 */
     uint64_t from, to; /* counts of instructions: alike at the first, not at the second */
 
     struct x86_state before;     /* at from */
     unsigned code_width;         /* enum x86_code of what follows */
     uint8_t code[LOCKSTEP_CODE]; /* what lies at before.rip */
     unsigned code_size;
+    uint8_t host[LOCKSTEP_HOST_CODE]; /* what the leader made of it, where it translates, */
+    uint64_t host_at;                 /* and its address */
+    unsigned host_size;
 
     uint64_t count[2]; /* how far each went */
     enum engine_exit exit[2];

@@ -12,14 +12,21 @@
 #include "x86/paging.h"
 #include "x86/tlb.h"
 
-/* Both from the checkpoint to the count. */
-static void replay_both(struct engine_vcpu *v, uint64_t to, enum engine_exit exit[2])
+/* Both from where they are to the count. */
+static void go_on_both(struct engine_vcpu *v, uint64_t to, enum engine_exit exit[2])
 {
     for (unsigned i = 0; i < 2; i++) {
-        side_rewind(&v->side[i]);
         exit[i] = side_replay(&v->side[i], to);
         tape_complete(&v->side[i], to);
     }
+}
+
+/* Both from the checkpoint to the count. */
+static void replay_both(struct engine_vcpu *v, uint64_t to, enum engine_exit exit[2])
+{
+    for (unsigned i = 0; i < 2; i++)
+        side_rewind(&v->side[i]);
+    go_on_both(v, to, exit);
 }
 
 static bool alike(struct engine_vcpu *v)
@@ -100,6 +107,11 @@ static void tell_access(struct engine_vcpu *v, struct lockstep_difference *d)
         d->access[0] = v->tape.access[s->next];
 }
 
+static bool has_blocks(const struct engine_vcpu *v)
+{
+    return v->lockstep->step == LOCKSTEP_BLOCK;
+}
+
 static void tell_after(struct engine_vcpu *v, const enum engine_exit exit[2])
 {
     struct lockstep_difference *d = &v->lockstep->difference;
@@ -113,20 +125,39 @@ static void tell_after(struct engine_vcpu *v, const enum engine_exit exit[2])
     tell_memory(v, d);
 }
 
-void narrow(struct engine_vcpu *v, const enum engine_exit exit[2])
+/* The state that both begin with, at the count `from`, and the code there. */
+static void tell_before(struct engine_vcpu *v, uint64_t from)
 {
     struct lockstep_difference *d = &v->lockstep->difference;
-    uint64_t low = v->base_at, high = side_count(&v->side[0]);
-    high += exit[0] == ENGINE_SHUTDOWN || high == low;
+    const struct side *s = &v->side[0];
+    d->from = from;
+    d->code_size = 0;
+    side_state(&v->side[0], &d->before);
+    fetch_code(v, d);
+    if (s->engine->host_code)
+        d->host_size = s->engine->host_code(s->vcpu, d->host, sizeof d->host, &d->host_at);
+}
 
-    /* As it was seen, in case that it can't be done again. */
-    *d = (struct lockstep_difference){.found = true, .from = v->equal_at, .to = high};
-    d->before = v->equal;
-    tell_after(v, exit);
-    if (v->tape.failed || alike_at(v, high)) {
-        fetch_code(v, d);
-        return;
-    }
+/* Whether the difference comes again when both stop at the count `from` and go on from there. */
+static bool comes_again(struct engine_vcpu *v, uint64_t from, bool by_block,
+                        enum engine_exit exit[2])
+{
+    if (!alike_at(v, from))
+        return false;
+    tell_before(v, from);
+    v->side[0].by_block = by_block;
+    go_on_both(v, v->lockstep->difference.to, exit);
+    v->side[0].by_block = false;
+    return !alike(v);
+}
+
+/* Looks for the one instruction that makes them differ at the count `high`. */
+static bool find_instruction(struct engine_vcpu *v, uint64_t high, enum engine_exit exit[2])
+{
+    struct lockstep_difference *d = &v->lockstep->difference;
+    uint64_t low = v->base_at;
+    if (alike_at(v, high))
+        return false;
     if (v->equal_at > low && v->equal_at < high && alike_at(v, v->equal_at))
         low = v->equal_at;
     while (high - low > 1) {
@@ -136,13 +167,34 @@ void narrow(struct engine_vcpu *v, const enum engine_exit exit[2])
         else
             high = middle;
     }
+    d->to = high;
+    return comes_again(v, low, false, exit);
+}
 
-    *d = (struct lockstep_difference){.found = true, .from = low, .to = high};
+/* An engine that runs whole blocks may do one wrong, and each of its instructions right when it is
+ * stopped behind it: then the block is told. What does not come again at all, as it depended on
+ * what an engine had cached, is told as it was seen. */
+void narrow(struct engine_vcpu *v, const enum engine_exit exit[2])
+{
+    struct lockstep_difference *d = &v->lockstep->difference;
+    uint64_t low = v->base_at, high = side_count(&v->side[0]);
+    high += exit[0] == ENGINE_SHUTDOWN || high == low;
+
+    *d = (struct lockstep_difference){.found = true, .from = v->equal_at, .to = high};
+    d->before = v->equal;
+    tell_after(v, exit);
+    const struct lockstep_difference seen = *d;
     enum engine_exit last[2];
-    d->exact = alike_at(v, low);
-    side_state(&v->side[0], &d->before);
+    *d = (struct lockstep_difference){.found = true, .to = high};
+    d->exact = !v->tape.failed && find_instruction(v, high, last);
+    if (!d->exact && !v->tape.failed) {
+        d->to = high;
+        d->again = comes_again(v, v->equal_at, has_blocks(v), last);
+    }
+    if (d->exact || d->again) {
+        tell_after(v, last);
+        return;
+    }
+    *d = seen;
     fetch_code(v, d);
-    replay_both(v, high, last);
-    d->exact = d->exact && !alike(v);
-    tell_after(v, last);
 }

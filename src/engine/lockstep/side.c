@@ -7,8 +7,9 @@
 
 #include "x86/state_archive.h"
 
-/* Returns from an engine's run() without progress, after which it counts as stuck. */
-enum { PATIENCE = 10000 };
+/* Returns from an engine's run() without progress, after which it counts as stuck; more
+ * instructions than a block has. */
+enum { PATIENCE = 10000, FAR = 4096 };
 
 uint64_t side_count(const struct side *s)
 {
@@ -117,13 +118,15 @@ static void plant(struct side *s)
     s->engine->set_state(s->vcpu, &state);
 }
 
+/* By blocks, it may go a little further. */
 static enum engine_exit go_to(struct side *s, uint64_t to)
 {
     enum engine_exit why = ENGINE_LIMIT;
+    run_fn *run = s->by_block ? s->engine->run_block : s->engine->run;
     unsigned patience = PATIENCE;
     while (side_count(s) < to && !s->differs) {
         uint64_t before = side_count(s);
-        why = run_to(s, to, s->engine->run);
+        why = run_to(s, s->by_block ? to + FAR : to, run);
         if (why == ENGINE_HALTED || why == ENGINE_SHUTDOWN || why == ENGINE_FAILED)
             break;
         if (side_count(s) == before && --patience == 0)

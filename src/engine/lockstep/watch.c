@@ -1,8 +1,9 @@
 /*
- * Pages of memory that were just written, compared at every look.
+ * Pages of memory that either engine has just written, compared at every look.
  *
- * An engine that keeps track (watch_writes) takes MEMORY_CLEAN from a page when it first writes to
- * it. Each of the two has its own track, and one that keeps it is enough for what it writes itself.
+ * Each page that is written for the first time is told of (memory.h), and is compared from then on
+ * at every look, whoever writes it, until newer ones push it out: to be told of a page costs a
+ * fault or a walk, to compare it a twentieth of that.
  */
 #include "engine/lockstep/internal.h"
 
@@ -10,19 +11,18 @@
 
 static void note(void *side, uint64_t gpa)
 {
-    struct watch *w = &((struct side *)side)->watch;
+    struct watch *w = &((struct side *)side)->owner->watch;
+    uint64_t page = gpa & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
+    for (unsigned i = 0; i < w->count; i++)
+        if (w->gpa[i] == page)
+            return;
     if (w->count < WATCH_MOST)
-        w->gpa[w->count++] = gpa & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
+        w->gpa[w->count++] = page;
     else
         w->lost = true;
 }
 
-static void forget(struct side *s)
-{
-    s->watch.count = 0;
-    s->watch.lost = false;
-    s->engine->watch_writes(s->vm);
-}
+/* ---- clean pages ---- */
 
 static void mark_all(struct side *s)
 {
@@ -31,23 +31,47 @@ static void mark_all(struct side *s)
         for (uint64_t page = 0; page < r->size >> MEMORY_PAGE_BITS; page++)
             atomic_fetch_or(&r->flags[page], MEMORY_CLEAN);
     }
-    forget(s);
+    s->engine->watch_writes(s->vm);
 }
 
-static void mark_noted(struct side *s)
+static void mark(struct side *s, uint64_t gpa)
 {
-    for (unsigned i = 0; i < s->watch.count; i++)
-        atomic_fetch_or(memory_flags(s->memory, s->watch.gpa[i]), MEMORY_CLEAN);
-    forget(s);
-}
-
-void watch_begin(struct side *s)
-{
-    if (!s->engine->watch_writes)
+    _Atomic uint8_t *flags = memory_flags(s->memory, gpa);
+    if (!s->engine->watch_page || (atomic_load(flags) & MEMORY_CLEAN))
         return;
-    s->memory->written_ctx = s;
-    s->memory->written = note;
-    mark_all(s);
+    atomic_fetch_or(flags, MEMORY_CLEAN);
+    s->engine->watch_page(s->vm, gpa);
+}
+
+static void start_again(struct engine_vcpu *v)
+{
+    v->watch.count = 0;
+    v->watch.lost = false;
+    for (unsigned i = 0; i < 2; i++)
+        if (v->side[i].engine->watch_page)
+            mark_all(&v->side[i]);
+}
+
+static void push_out(struct engine_vcpu *v, unsigned n)
+{
+    struct watch *w = &v->watch;
+    for (unsigned i = 0; i < n; i++)
+        for (unsigned k = 0; k < 2; k++)
+            mark(&v->side[k], w->gpa[i]);
+    w->count -= n;
+    memmove(w->gpa, w->gpa + n, w->count * sizeof *w->gpa);
+}
+
+void watch_begin(struct engine_vcpu *v)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct side *s = &v->side[i];
+        if (!s->engine->watch_page)
+            continue;
+        s->memory->written_ctx = s;
+        s->memory->written = note;
+    }
+    start_again(v);
 }
 
 void watch_end(struct side *s)
@@ -56,28 +80,22 @@ void watch_end(struct side *s)
         s->memory->written = NULL;
 }
 
-static bool noted_equal(struct engine_vcpu *v, const struct watch *w)
+/* ---- looking ---- */
+
+bool watched_equal(struct engine_vcpu *v)
 {
     const struct memory *a = v->side[0].memory, *b = v->side[1].memory;
-    if (w->lost)
-        return pages_equal(a, b);
+    struct watch *w = &v->watch;
+    if (w->lost) {
+        bool alike = pages_equal(a, b);
+        start_again(v);
+        return alike;
+    }
     v->lockstep->pages += w->count;
     for (unsigned i = 0; i < w->count; i++)
         if (memcmp(memory_hva(a, w->gpa[i]), memory_hva(b, w->gpa[i]), MEMORY_PAGE_SIZE) != 0)
             return false;
-    return true;
-}
-
-bool watched_equal(struct engine_vcpu *v)
-{
-    for (unsigned i = 0; i < 2; i++) {
-        struct side *s = &v->side[i];
-        if (!noted_equal(v, &s->watch))
-            return false;
-        if (s->watch.lost)
-            mark_all(s);
-        else if (s->watch.count > WATCH_KEPT)
-            mark_noted(s);
-    }
+    if (w->count > WATCH_KEPT)
+        push_out(v, w->count - WATCH_KEPT);
     return true;
 }
