@@ -13,23 +13,18 @@ static bool begins_with(const char *text, const char *with)
 }
 
 /* A VEX-encoded instruction clears its destination up to the last bit that the processor has; the
- * semantics know of 256. Those that name registers which no field does clear it themselves. */
+ * semantics know of 256. Gathers, masked moves and those that name registers which no field does
+ * clear it themselves. */
 static bool clears_zmm(const struct x86_insn *insn)
 {
+    static const char *const themselves[] = {"vpcmpestr", "vpcmpistr", "vmaskmov", "vpmaskmov"};
     const struct x86_form *form = x86_form(insn);
-    bool vector = false;
-    if (!(insn->prefixes & X86_PREFIX_VEX) || begins_with(form->mnemonic, "vpcmpestr") ||
-        begins_with(form->mnemonic, "vpcmpistr") || begins_with(form->mnemonic, "vmaskmovdqu"))
+    if (!(insn->prefixes & X86_PREFIX_VEX) || x86_form_has(form, OPK_MV))
         return false;
-    for (unsigned i = 0; i < ARRAY_LEN(form->operand); i++) {
-        switch (form->operand[i].kind) {
-        case OPK_V:
-        case OPK_H:
-        case OPK_W: vector = true; break;
-        case OPK_MV: return false; /* gathers */
-        }
-    }
-    return vector;
+    for (unsigned i = 0; i < ARRAY_LEN(themselves); i++)
+        if (begins_with(form->mnemonic, themselves[i]))
+            return false;
+    return x86_form_has(form, OPK_V) || x86_form_has(form, OPK_H) || x86_form_has(form, OPK_W);
 }
 
 bool x86_runs_natively(const struct x86_model *m, const struct x86_insn *insn)

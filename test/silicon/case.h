@@ -58,11 +58,16 @@ enum {
 /* The upper halves of the YMM registers: XSAVE's component 2 (SDM 1, 13.4.2). */
 enum { CASE_UPPER = 16 * 16 };
 
+/* AVX-512's components, in the order of their numbers (SDM 1, 13.4.2): mask registers, the upper
+ * halves of ZMM0 to ZMM15, ZMM16 to ZMM31. */
+enum { CASE_MASKS = 8 * 8, CASE_ZMM_UPPER = 16 * 32, CASE_ZMM_MORE = 16 * 64 };
+
 struct case_regs {
     uint64_t gpr[16];
     uint64_t rip, rflags;
     _Alignas(16) uint8_t fx[CASE_FX];
     uint8_t upper[CASE_UPPER];
+    uint8_t masks[CASE_MASKS], zmm_upper[CASE_ZMM_UPPER], zmm_more[CASE_ZMM_MORE];
 };
 
 /* Bytes that the case puts into the writable pages, over the common pattern. */
@@ -76,6 +81,7 @@ struct silicon_case {
     uint64_t seed; /* makes this case, given form and code */
     unsigned form;
     unsigned code; /* enum x86_code */
+    bool avx512;   /* its registers are random, and compared; else they are 0 */
     uint8_t bytes[16];
     unsigned len;
     struct x86_insn insn;

@@ -181,6 +181,13 @@ static bool has_misaligned_mode(const struct case_end *host)
     return load_u32(host->after.fx + FX_MXCSR) & 1u << 17;
 }
 
+static bool same_avx512(const struct case_regs *a, const struct case_regs *b)
+{
+    return memcmp(a->masks, b->masks, CASE_MASKS) == 0 &&
+           memcmp(a->zmm_upper, b->zmm_upper, CASE_ZMM_UPPER) == 0 &&
+           memcmp(a->zmm_more, b->zmm_more, CASE_ZMM_MORE) == 0;
+}
+
 bool case_same(const struct silicon_case *c, const struct case_end *host,
                const struct case_end *ours, const uint8_t *our_data)
 {
@@ -193,6 +200,7 @@ bool case_same(const struct silicon_case *c, const struct case_end *host,
            same_gprs(c, a->gpr, b->gpr) && same_x87(c, a->fx, b->fx, ours->no_pointers) &&
            load_u32(a->fx + FX_MXCSR) == load_u32(b->fx + FX_MXCSR) &&
            same_vectors(c, a->fx + FX_XMM, b->fx + FX_XMM) && same_vectors(c, a->upper, b->upper) &&
+           (!c->avx512 || same_avx512(a, b)) &&
            same_data(c, host->data, our_data, ours->no_pointers);
 }
 
@@ -308,6 +316,14 @@ void case_report(const struct silicon_case *c, const struct case_end *host,
         print_vector("xmm", i, 16, s->fx + FX_XMM + 16 * i, a->fx + FX_XMM + 16 * i,
                      b->fx + FX_XMM + 16 * i);
         print_vector("upper ymm", i, 16, s->upper + 16 * i, a->upper + 16 * i, b->upper + 16 * i);
+    }
+    for (unsigned i = 0; i < 8; i++)
+        print_vector("k", i, 8, s->masks + 8 * i, a->masks + 8 * i, b->masks + 8 * i);
+    for (unsigned i = 0; i < 16; i++) {
+        print_vector("upper zmm", i, 32, s->zmm_upper + 32 * i, a->zmm_upper + 32 * i,
+                     b->zmm_upper + 32 * i);
+        print_vector("zmm", 16 + i, 64, s->zmm_more + 64 * i, a->zmm_more + 64 * i,
+                     b->zmm_more + 64 * i);
     }
     print_data(host->data, our_data);
 }

@@ -215,7 +215,7 @@ static int no_interrupt(void *ctx)
     return -1;
 }
 
-bool emulated_open(struct emulated **out, const struct engine *engine,
+bool emulated_open(struct emulated **out, const struct engine *engine, const char *model,
                    const struct case_pattern *pattern, bool segments, bool avx, struct error *err)
 {
     static const struct x86_host host = {.pio_read = no_pio_read,
@@ -228,7 +228,8 @@ bool emulated_open(struct emulated **out, const struct engine *engine,
     if (!e)
         return error_set(err, "no memory");
     e->engine = engine;
-    e->model = *x86_model_find("x86-64-v3");
+    e->model = *x86_model_find(model);
+    x86_model_add_host(&e->model);
     if ((engine->limit && !engine->limit(&e->model, err)) || !memory_create(&e->memory, RAM, err) ||
         !e->engine->vm_create(&e->vm, &e->memory, &e->model, 1, err) ||
         !e->engine->vcpu_create(&e->vcpu, e->vm, 0, &host, err))
@@ -239,7 +240,8 @@ bool emulated_open(struct emulated **out, const struct engine *engine,
     for (unsigned wide = 0; wide < 2; wide++) {
         e->engine->get_state(e->vcpu, &e->start[wide]);
         make_start(&e->start[wide], wide, segments);
-        e->start[wide].xcr0 = XCR0_X87 | XCR0_SSE | (avx ? XCR0_AVX : 0);
+        e->start[wide].xcr0 =
+            XCR0_X87 | XCR0_SSE | (avx ? XCR0_AVX : 0) | (avx ? e->model.xcr0 & XCR0_AVX512 : 0);
     }
     return true;
 }
@@ -349,6 +351,9 @@ static bool read_end(struct emulated *e, const struct x86_state *s, struct case_
     store_fx(s, end->after.fx);
     for (unsigned i = 0; i < 16; i++)
         memcpy(end->after.upper + 16 * i, &s->vec[i].u8[16], 16);
+    memcpy(end->after.masks, s->opmask, CASE_MASKS);
+    memcpy(end->after.zmm_upper, s->zmm_upper, CASE_ZMM_UPPER);
+    memcpy(end->after.zmm_more, s->zmm_more, CASE_ZMM_MORE);
     return true;
 }
 
@@ -362,6 +367,9 @@ bool emulated_run(struct emulated *e, const struct silicon_case *c, struct case_
     load_fx(&s, c->before.fx);
     for (unsigned i = 0; i < 16; i++)
         memcpy(&s.vec[i].u8[16], c->before.upper + 16 * i, 16);
+    memcpy(s.opmask, c->before.masks, CASE_MASKS);
+    memcpy(s.zmm_upper, c->before.zmm_upper, CASE_ZMM_UPPER);
+    memcpy(s.zmm_more, c->before.zmm_more, CASE_ZMM_MORE);
     put_memory(e, c);
     put_code(e, c, true);
     e->engine->set_state(e->vcpu, &s);

@@ -11,7 +11,7 @@ struct emulated;
 struct engine;
 
 /* segments: 32-bit code has FS and GS with a base and a limit, as natively; avx: XCR0 has AVX. */
-bool emulated_open(struct emulated **e, const struct engine *engine,
+bool emulated_open(struct emulated **e, const struct engine *engine, const char *model,
                    const struct case_pattern *pattern, bool segments, bool avx, struct error *err);
 void emulated_close(struct emulated *e);
 

@@ -16,18 +16,21 @@ struct template
     int mod3;    /* 1: registers only, 0: memory only, -1: open */
     bool any_mod;
     int w, l; /* -1: open */
-    bool rex_b, vex;
+    bool rex_b, vex, evex;
 };
 
 static void parse_vex(struct template *t, const char *word)
 {
     t->vex = true;
-    for (const char *p = word + 4; *p;) {
+    t->evex = *word == 'E';
+    for (const char *p = word + (t->evex ? 5 : 4); *p;) {
         size_t n = strcspn(p, ".");
         if (n == 3 && strncmp(p, "128", 3) == 0)
             t->l = 0;
         else if (n == 3 && strncmp(p, "256", 3) == 0)
             t->l = 1;
+        else if (n == 3 && strncmp(p, "512", 3) == 0)
+            t->l = 2;
         else if (n == 2 && p[0] == 'L')
             t->l = p[1] - '0';
         else if (n == 2 && p[0] == 'W')
@@ -80,7 +83,7 @@ static bool parse_word(struct template *t, const char *word, bool opcode)
             return true;
         }
     }
-    if (strncmp(word, "VEX.", 4) == 0)
+    if (strncmp(word, "VEX.", 4) == 0 || strncmp(word, "EVEX.", 5) == 0)
         parse_vex(t, word);
     else if (strcmp(word, "W0") == 0 || strcmp(word, "W1") == 0)
         t->w = word[1] - '0';
@@ -172,13 +175,34 @@ static void put_rex(struct writer *w, const struct template *t, unsigned code)
         put(w, 0x40 | rex);
 }
 
-static void put_vex(struct writer *w, const struct template *t, unsigned code, bool vvvv)
+static unsigned prefix_field(const struct template *t)
+{
+    return t->prefix == ONLY_66 ? 1 : t->prefix == ONLY_F3 ? 2 : t->prefix == ONLY_F2 ? 3 : 0;
+}
+
+/* Masks, broadcasts and rounding are there now and then; what the form does not take is not
+ * decoded, and tried again. */
+static void put_evex(struct writer *w, const struct template *t, unsigned code, bool vvvv)
 {
     unsigned open = (unsigned)rng_next(w->r);
-    unsigned pp = t->prefix == ONLY_66   ? 1
-                  : t->prefix == ONLY_F3 ? 2
-                  : t->prefix == ONLY_F2 ? 3
-                                         : 0;
+    bool wide = code == X86_CODE64;
+    unsigned ww = t->w >= 0 ? (unsigned)t->w : open >> 1 & 1;
+    unsigned v = vvvv ? open >> 4 & 15 : 15;
+    unsigned rxbr = wide ? open >> 8 & 15 : 15;
+    unsigned mask = rng_below(w->r, 3) ? rng_below(w->r, 8) : 0;
+    bool zero = mask && rng_one_in(w->r, 2), b = rng_one_in(w->r, 4);
+    unsigned l = t->l >= 0 && !b ? (unsigned)t->l : rng_below(w->r, b ? 4 : 3);
+    /* Without vvvv the bit is of a vector index, or 1. */
+    bool v2 = !wide || (!vvvv && t->rm != 4) || (open >> 12 & 1);
+    put(w, 0x62);
+    put(w, rxbr << 4 | t->map);
+    put(w, ww << 7 | v << 3 | 4 | prefix_field(t));
+    put(w, (zero ? 0x80u : 0) | l << 5 | (b ? 0x10u : 0) | (v2 ? 8u : 0) | mask);
+}
+
+static void put_vex(struct writer *w, const struct template *t, unsigned code, bool vvvv)
+{
+    unsigned open = (unsigned)rng_next(w->r), pp = prefix_field(t);
     unsigned l = t->l >= 0 ? (unsigned)t->l : open & 1,
              ww = t->w >= 0 ? (unsigned)t->w : open >> 1 & 1;
     unsigned v = vvvv ? open >> 4 & 15 : 15;
@@ -233,7 +257,9 @@ static unsigned build(struct rng *r, const struct x86_form *f, const struct temp
     struct writer w = {bytes, r};
     put_prefixes(&w, f, t, code);
     bool address16 = code == X86_CODE32 && memchr(bytes, 0x67, (size_t)(w.at - bytes));
-    if (t->vex) {
+    if (t->evex) {
+        put_evex(&w, t, code, f->flags & X86_FORM_VVVV);
+    } else if (t->vex) {
         put_vex(&w, t, code, f->flags & X86_FORM_VVVV);
     } else {
         put_rex(&w, t, code);
@@ -257,7 +283,7 @@ bool encode_form(struct rng *r, struct silicon_case *c, unsigned *disp_at, unsig
     struct template t;
     if (!parse_encoding(f->encoding, &t))
         return false;
-    if (f->operand[1].kind == OPK_MV)
+    if (x86_form_has(f, OPK_MV))
         t.rm = 4; /* a gather's address has an index */
     for (unsigned i = 0; i < TRIES; i++) {
         uint8_t bytes[48];

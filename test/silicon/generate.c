@@ -12,6 +12,7 @@ static bool is_memory_kind(unsigned kind)
 {
     switch (kind) {
     case OPK_E:
+    case OPK_KE:
     case OPK_M:
     case OPK_O:
     case OPK_Q:
@@ -36,9 +37,10 @@ static unsigned operand_size(const struct silicon_case *c)
     return size ? size : 8;
 }
 
+/* A scatter as well. */
 static bool is_gather(const struct silicon_case *c)
 {
-    return x86_forms[c->form].operand[1].kind == OPK_MV;
+    return x86_form_has(&x86_forms[c->form], OPK_MV);
 }
 
 static uint64_t segment_base(const struct silicon_case *c)
@@ -190,6 +192,36 @@ static uint64_t random_rflags(struct rng *r)
     return rng_one_in(r, 16) ? f | FLAG_TF : f;
 }
 
+/* Masks of all, few or some elements. */
+static uint64_t random_mask(struct rng *r)
+{
+    switch (rng_below(r, 5)) {
+    case 0: return UINT64_MAX;
+    case 1: return UINT64_C(1) << rng_below(r, 64) | UINT64_C(1) << rng_below(r, 16);
+    case 2: return rng_below(r, 2) ? 0 : rng_next(r) & rng_next(r) & rng_next(r);
+    case 3: return (UINT64_C(1) << rng_below(r, 64)) - 1;
+    default: return rng_next(r);
+    }
+}
+
+static void random_avx512(struct rng *r, struct silicon_case *c)
+{
+    struct case_regs *s = &c->before;
+    memset(s->masks, 0, sizeof s->masks);
+    memset(s->zmm_upper, 0, sizeof s->zmm_upper);
+    memset(s->zmm_more, 0, sizeof s->zmm_more);
+    if (!c->avx512)
+        return;
+    for (unsigned i = 0; i < sizeof s->masks; i += 8) {
+        uint64_t mask = random_mask(r);
+        memcpy(s->masks + i, &mask, 8);
+    }
+    for (unsigned i = 0; i < sizeof s->zmm_upper; i += 16)
+        value_lane(r, s->zmm_upper + i);
+    for (unsigned i = 0; i < sizeof s->zmm_more; i += 16)
+        value_lane(r, s->zmm_more + i);
+}
+
 static void random_registers(struct rng *r, struct silicon_case *c)
 {
     struct case_regs *s = &c->before;
@@ -202,6 +234,7 @@ static void random_registers(struct rng *r, struct silicon_case *c)
     value_fx(r, s->fx);
     for (unsigned i = 0; i < sizeof s->upper; i += 16)
         value_lane(r, s->upper + i);
+    random_avx512(r, c);
 }
 
 /* ---- branches ---- */
@@ -298,9 +331,30 @@ static bool is_bad_image(const struct silicon_case *c)
            (c->operand_size == 10 || c->operand_size == 14 || c->operand_size > 16);
 }
 
+/* Accessed element by element: alignment may be checked of each, and each be canonical or not. */
+static bool is_by_element(const struct silicon_case *c)
+{
+    const char *m = x86_forms[c->form].mnemonic;
+    return c->insn.is_mem && (c->insn.prefixes & X86_PREFIX_EVEX) &&
+           ((c->insn.evex & 7) || strstr(m, "compress") || strstr(m, "expand"));
+}
+
+/* Through a segment whose rights and limit are checked of the operand as a whole. */
+static bool is_limited(const struct silicon_case *c)
+{
+    return c->code == X86_CODE32 && (c->insn.segment == X86_CS || c->insn.segment >= X86_FS);
+}
+
+static bool is_bad_element(const struct silicon_case *c)
+{
+    uint64_t last = c->operand + c->operand_size - 1;
+    return is_by_element(c) && (is_limited(c) || (c->before.rflags & FLAG_AC) ||
+                                x86_canonical(c->operand) != x86_canonical(last));
+}
+
 static bool maker_decides_address(const struct silicon_case *c)
 {
-    return maker_decides_offset(c) || wraps(c) || is_bad_image(c);
+    return maker_decides_offset(c) || wraps(c) || is_bad_image(c) || is_bad_element(c);
 }
 
 /* The masks in EDX:EAX must stay as they were shaped: other components differ. */
@@ -318,8 +372,24 @@ static bool spoils_components(const struct silicon_case *c)
 static uint8_t *vector_element(struct silicon_case *c, unsigned reg, unsigned i, unsigned size)
 {
     unsigned at = i * size;
+    if (reg >= 16)
+        return c->before.zmm_more + 64 * (reg - 16) + at;
+    if (at >= 32)
+        return c->before.zmm_upper + 32 * reg + at - 32;
     uint8_t *half = at < 16 ? c->before.fx + FX_XMM : c->before.upper;
     return half + 16 * reg + at % 16;
+}
+
+/* Chooses element i, of so many bytes, or not: by a mask register, or its sign in a vector. */
+static void choose(struct silicon_case *c, unsigned i, unsigned size, bool chosen)
+{
+    if (c->insn.prefixes & X86_PREFIX_EVEX) {
+        uint8_t *mask = c->before.masks + 8 * (c->insn.evex & 7) + i / 8;
+        *mask = (uint8_t)((*mask & ~(1u << i % 8)) | (unsigned)chosen << i % 8);
+    } else {
+        uint8_t *sign = vector_element(c, c->insn.vvvv, i, size) + size - 1;
+        *sign = (uint8_t)((*sign & 0x7f) | (chosen ? 0x80 : 0));
+    }
 }
 
 /* Base and displacement point into the data; most elements' indices lead from there to where
@@ -328,8 +398,8 @@ static void place_gather(struct rng *r, struct silicon_case *c, unsigned disp_at
                          unsigned disp_size)
 {
     const struct x86_insn *i = &c->insn;
-    bool wide_index = strstr(x86_forms[c->form].mnemonic, "gatherq");
-    unsigned index_size = wide_index ? 8 : 4, size = x86_operand_size(i, 1);
+    unsigned memory = x86_forms[c->form].operand[0].kind == OPK_MV ? 0 : 1;
+    unsigned index_size = i->opcode & 1 ? 8 : 4, size = x86_operand_size(i, memory);
     unsigned count = i->vl / (index_size > size ? index_size : size);
     uint64_t offset = CASE_DATA + 0x800 + rng_below(r, 0x800) - segment_base(c);
     if (i->base != X86_NO_REG)
@@ -342,8 +412,7 @@ static void place_gather(struct rng *r, struct silicon_case *c, unsigned disp_at
         uint64_t index = (uint64_t)((int64_t)(at - offset) >> i->scale);
         if (rng_below(r, 40))
             memcpy(vector_element(c, i->index, n, index_size), &index, index_size);
-        uint8_t *sign = vector_element(c, i->vvvv, n, size) + size - 1;
-        *sign = (uint8_t)((*sign & 0x7f) | (all || rng_one_in(r, 2) ? 0x80 : 0));
+        choose(c, n, size, all || rng_one_in(r, 2));
     }
     c->operand = offset + segment_base(c);
     c->operand_size = size;

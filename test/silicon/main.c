@@ -15,6 +15,7 @@
 #include "native.h"
 #include "random.h"
 #include "tables.h"
+#include "x86/native.h"
 
 struct options {
     uint64_t seed;
@@ -22,9 +23,11 @@ struct options {
     const char *mnemonic; /* only this one */
     uint64_t one;         /* only the case of this seed (with `mnemonic`) */
     bool seeded;          /* --seed was given */
-    bool mode32, mode64, forever;
+    bool mode32, mode64, forever, native_only;
     unsigned reports; /* per form */
     const struct engine *engine;
+    const char *model;            /* as --cpu takes it */
+    const struct x86_model *host; /* the host's, where that is asked for */
     bool anyway;      /* even if this host has only a poor form of it (docs/hardware.md) */
     const char *list; /* print instead of running: forms, cases, undefined */
 };
@@ -36,6 +39,7 @@ struct tally {
 
 struct run {
     struct options options;
+    struct x86_model model;
     struct case_pattern pattern;
     struct native *native;
     struct emulated *emulated;
@@ -46,7 +50,9 @@ struct run {
 static bool is_run(const struct options *o, unsigned form)
 {
     const struct x86_form *f = &x86_forms[form];
-    if (!(f->flags & X86_FORM_MODELLED) || left_out(form))
+    bool native = o->host && x86_is_native(o->host, f);
+    if ((!(f->flags & X86_FORM_MODELLED) && !native) || (o->native_only && !native) ||
+        left_out(form))
         return false;
     return !o->mnemonic || strcmp(o->mnemonic, f->mnemonic) == 0;
 }
@@ -117,6 +123,7 @@ static bool run_form(struct run *r, unsigned form, unsigned code, uint64_t seed,
     for (unsigned i = 0; i < (r->options.one ? 1 : r->options.cases); i++) {
         struct silicon_case *c = &native_cases(r->native)[r->batch];
         uint64_t case_seed = r->options.one ? r->options.one : rng_next(&rng);
+        c->avx512 = r->options.host && (r->options.host->xcr0 & XCR0_AVX512);
         if (!case_generate(c, form, code, case_seed)) {
             if (i == 0 && !r->options.one) {
                 printf("# no encoding found: %s %s %s\n", x86_forms[form].encoding,
@@ -229,6 +236,7 @@ static int usage(void)
     fprintf(stderr, "usage: silicon [--seed N] [--cases N] [--form MNEMONIC] [--case SEED]\n"
                     "               [--mode 32|64] [--reports N] [--forever]\n"
                     "               [--engine emulate|binary|hardware [--anyway]]\n"
+                    "               [--cpu MODEL [--native]]\n"
                     "       silicon --list forms|cases|undefined\n");
     return 2;
 }
@@ -255,13 +263,16 @@ static bool parse(int argc, char **argv, struct options *o)
                                           {"list", required_argument, NULL, 'l'},
                                           {"engine", required_argument, NULL, 'g'},
                                           {"anyway", no_argument, NULL, 'a'},
+                                          {"cpu", required_argument, NULL, 'u'},
+                                          {"native", no_argument, NULL, 'o'},
                                           {0}};
     *o = (struct options){.seed = 1,
                           .cases = 100,
                           .mode32 = true,
                           .mode64 = true,
                           .reports = 2,
-                          .engine = &engine_emulate};
+                          .engine = &engine_emulate,
+                          .model = "x86-64-v3"};
     for (int k; (k = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (k) {
         case 's':
@@ -279,6 +290,12 @@ static bool parse(int argc, char **argv, struct options *o)
         case 'e': o->forever = true; break;
         case 'l': o->list = optarg; break;
         case 'a': o->anyway = true; break;
+        case 'o': o->native_only = true; break;
+        case 'u':
+            o->model = optarg;
+            if (!x86_model_find(optarg))
+                return false;
+            break;
         case 'g':
             o->engine = engine_named(optarg);
             if (!o->engine)
@@ -296,8 +313,13 @@ static bool prepare(struct run *r, struct error *err)
     if (!r->tally)
         return error_set(err, "no memory");
     case_pattern(&r->pattern);
+    r->model = *x86_model_find(r->options.model);
+    x86_model_add_host(&r->model);
+    r->options.host = r->model.host ? &r->model : NULL;
+    if (r->model.host && !r->options.engine->host_model)
+        return error_set(err, "engine %s does not do --cpu host", r->options.engine->name);
     return native_open(&r->native, &r->pattern, err) &&
-           emulated_open(&r->emulated, r->options.engine, &r->pattern,
+           emulated_open(&r->emulated, r->options.engine, r->options.model, &r->pattern,
                          native_has_segments(r->native), native_has_avx(r->native), err);
 }
 

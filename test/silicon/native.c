@@ -8,6 +8,7 @@
 
 #include <asm/ldt.h>
 #include <asm/prctl.h>
+#include <cpuid.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -31,7 +32,8 @@ struct native {
     const struct case_pattern *pattern;
     uint8_t *code, *data; /* other mappings of the pages, that can be written */
     uint8_t *stack;       /* for signals */
-    bool segments, avx;
+    bool segments, avx, avx512;
+    unsigned offset[3]; /* of AVX-512's components in the host's XSAVE area */
 };
 
 /* In the XSAVE image of a signal frame. */
@@ -68,6 +70,41 @@ static inline long system_call(long number, long a, long b, long c)
     return result;
 }
 
+/* ---- AVX-512's components in a signal's XSAVE area ---- */
+
+enum { FIRST_AVX512 = 5, AVX512_COMPONENTS = 3 };
+
+static inline uint8_t *component(struct case_regs *regs, unsigned i, unsigned *size)
+{
+    switch (i) {
+    case 0: *size = CASE_MASKS; return regs->masks;
+    case 1: *size = CASE_ZMM_UPPER; return regs->zmm_upper;
+    default: *size = CASE_ZMM_MORE; return regs->zmm_more;
+    }
+}
+
+static void note_avx512(const uint8_t *xsave, struct case_regs *regs)
+{
+    for (unsigned i = 0; i < AVX512_COMPONENTS; i++) {
+        unsigned size;
+        uint8_t *to = component(regs, i, &size);
+        if (running->avx512 && xsave[XSTATE_BV] >> (FIRST_AVX512 + i) & 1)
+            copy(to, xsave + running->offset[i], size);
+        else
+            fill(to, 0, size);
+    }
+}
+
+static void load_avx512(uint8_t *xsave, const struct case_regs *regs)
+{
+    for (unsigned i = 0; running->avx512 && i < AVX512_COMPONENTS; i++) {
+        unsigned size;
+        const uint8_t *from = component((struct case_regs *)regs, i, &size);
+        copy(xsave + running->offset[i], from, size);
+        xsave[XSTATE_BV] |= (uint8_t)(1u << (FIRST_AVX512 + i));
+    }
+}
+
 /* ---- the handler ---- */
 
 static const uint8_t greg_order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
@@ -93,6 +130,7 @@ static void note_end(const ucontext_t *u, struct case_end *e)
         copy(e->after.upper, xsave + XSAVE_UPPER, CASE_UPPER);
     else
         fill(e->after.upper, 0, CASE_UPPER);
+    note_avx512(xsave, &e->after);
     copy(e->data, running->data, CASE_WRITABLE);
 }
 
@@ -125,6 +163,7 @@ static void load_case(ucontext_t *u, const struct silicon_case *c)
         copy(xsave + XSAVE_UPPER, c->before.upper, CASE_UPPER);
         xsave[XSTATE_BV] |= XCR0_AVX;
     }
+    load_avx512(xsave, &c->before);
     copy(running->data, running->pattern->bytes, CASE_READABLE);
     for (unsigned i = 0; i < c->patches; i++)
         copy(running->data + c->patch[i].at, c->patch[i].bytes, c->patch[i].size);
@@ -294,6 +333,11 @@ bool native_open(struct native **out, const struct case_pattern *pattern, struct
         return error_set(err, "mapping the pages that cases use: %s", strerror(errno));
     n->segments = set_ldt();
     n->avx = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    n->avx512 = __builtin_cpu_supports("avx512f");
+    for (unsigned i = 0; n->avx512 && i < AVX512_COMPONENTS; i++) {
+        unsigned a, c, d;
+        n->avx512 = __get_cpuid_count(0xd, FIRST_AVX512 + i, &a, &n->offset[i], &c, &d);
+    }
     return true;
 }
 

@@ -240,6 +240,88 @@ static void raise_trap(struct binary_vcpu *b, int trap)
     x86_raise(c, X86_UD);
 }
 
+/* ---- accesses ---- */
+
+/* An access of all of the operand is looked at as a whole first: for what is not canonical, and for
+ * alignment where that is checked (CR0.AM), to 16 bytes for what is larger. */
+static bool is_misaligned(const struct x86_cpu *c, uint64_t lin, unsigned n)
+{
+    unsigned alignment = n > 16 ? 16 : n;
+    return c->tlb == &c->view[TLB_NEVER] && (lin & (alignment - 1));
+}
+
+static bool is_canonical(const struct x86_cpu *c, uint64_t lin, unsigned n)
+{
+    return c->code != X86_CODE64 || (x86_canonical(lin) && x86_canonical(lin + n - 1));
+}
+
+static void check_whole(struct x86_cpu *c, const struct op *op, uint64_t lin, unsigned n)
+{
+    if (!is_canonical(c, lin, n))
+        x86_raise_error(c, op->seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
+    if (is_misaligned(c, lin, n))
+        x86_raise_error(c, X86_AC, 0);
+}
+
+static uint64_t cut(const struct x86_cpu *c, uint64_t lin)
+{
+    return c->code == X86_CODE64 ? lin : (uint32_t)lin;
+}
+
+/* Calls `access` for pieces that are accesses of their own under an alignment check. */
+static void
+in_pieces(struct x86_cpu *c, const struct op *op, uint64_t lin, uint8_t *bytes, unsigned n,
+          void (*access)(struct x86_cpu *, const struct op *, uint64_t, uint8_t *, unsigned))
+{
+    for (unsigned done = 0, size; done < n; done += size) {
+        uint64_t at = cut(c, lin + done);
+        for (size = 8; size > n - done || (at & (size - 1)); size /= 2)
+            ;
+        access(c, op, at, bytes + done, size);
+    }
+}
+
+static void read_piece(struct x86_cpu *c, const struct op *op, uint64_t lin, uint8_t *to,
+                       unsigned n)
+{
+    uint64_t v = x86_read_element(c, lin, n, op->seg);
+    bytes_copy(to, &v, n);
+}
+
+static void write_one(struct x86_cpu *c, const struct op *op, uint64_t lin, uint8_t *from,
+                      unsigned n)
+{
+    uint64_t v = 0;
+    bytes_copy(&v, from, n);
+    x86_write_element(c, lin, n, v, op->seg);
+}
+
+static void probe_one(struct x86_cpu *c, const struct op *op, uint64_t lin, uint8_t *from,
+                      unsigned n)
+{
+    x86_probe_element(c, lin, n, X86_WRITE, op->seg);
+}
+
+static void read_bytes(struct x86_cpu *c, const struct op *op, uint64_t lin, uint8_t *to,
+                       unsigned n)
+{
+    if (c->tlb == &c->view[TLB_NEVER])
+        in_pieces(c, op, lin, to, n, read_piece);
+    else
+        x86_read_bytes(c, lin, to, n, op->seg);
+}
+
+static void write_bytes(struct x86_cpu *c, const struct op *op, uint64_t lin, uint8_t *from,
+                        unsigned n, bool probe)
+{
+    if (c->tlb == &c->view[TLB_NEVER])
+        in_pieces(c, op, lin, from, n, probe ? probe_one : write_one);
+    else if (probe)
+        x86_probe_write(c, lin, n, op->seg);
+    else
+        x86_write_bytes(c, lin, from, n, op->seg);
+}
+
 /* ---- loads ---- */
 
 /* The operand's parts, one for each page it touches. */
@@ -252,11 +334,6 @@ struct source {
     unsigned parts;
     uint8_t bytes[OPERAND_MAX];
 };
-
-static uint64_t cut(const struct x86_cpu *c, uint64_t lin)
-{
-    return c->code == X86_CODE64 ? lin : (uint32_t)lin;
-}
 
 static void divide(const struct x86_cpu *c, struct source *s, uint64_t lin, unsigned n)
 {
@@ -309,7 +386,7 @@ static void fetch_part(struct x86_cpu *c, const struct op *op, struct source *s,
 {
     unsigned i = s->parts == 2 && at >= s->part[0].n, before = i ? s->part[0].n : 0;
     unsigned skip = at - before;
-    x86_read_bytes(c, s->part[i].lin + skip, s->bytes + at, s->part[i].n - skip, op->seg);
+    read_bytes(c, op, s->part[i].lin + skip, s->bytes + at, s->part[i].n - skip);
     s->part[i].there = true;
 }
 
@@ -343,7 +420,8 @@ static int load(struct binary_vcpu *b, const struct op *op, const struct native 
     if (n->masked)
         return load_masked(b, op, n, ex, lin);
     uint8_t *at = b->bounce->buffer + BUFFER_OPEN + (lin & (PAGE - 1));
-    x86_read_bytes(c, lin, at, n->size, op->seg);
+    check_whole(c, op, lin, n->size);
+    read_bytes(c, op, lin, at, n->size);
     return execute(b, n, ex, at);
 }
 
@@ -357,15 +435,39 @@ static unsigned next_byte(const uint8_t *a, const uint8_t *b, unsigned i, unsign
     return i;
 }
 
-static void write_runs(struct x86_cpu *c, const struct op *op, uint64_t lin, const uint8_t *a,
+static void write_runs(struct x86_cpu *c, const struct op *op, uint64_t lin, uint8_t *a,
                        const uint8_t *b, unsigned n, bool probe)
 {
     for (unsigned i = next_byte(a, b, 0, n, true), end; i < n; i = next_byte(a, b, end, n, true)) {
         end = next_byte(a, b, i, n, false);
-        if (probe)
-            x86_probe_write(c, cut(c, lin + i), end - i, op->seg);
-        else
-            x86_write_bytes(c, cut(c, lin + i), a + i, end - i, op->seg);
+        write_bytes(c, op, cut(c, lin + i), a + i, end - i, probe);
+    }
+}
+
+/* Looks at what the processor will write to with the operand there: false for nothing. */
+static bool probe_at(struct binary_vcpu *b, const struct op *op, const struct native *n,
+                     struct exchange *ex, uint64_t lin, uint8_t *at)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    int trap = execute(b, n, ex, at);
+    uintptr_t first = b->bounce->address - (uintptr_t)at;
+    settle(b);
+    if (trap != X86_PF || first >= n->size)
+        return false;
+    x86_probe_element(c, cut(c, lin + first), 1, X86_WRITE, op->seg);
+    return true;
+}
+
+/* Under a mask. The processor may look at memory that it has nothing to write to, in either page.
+ */
+static void probe_masked(struct binary_vcpu *b, const struct op *op, const struct native *n,
+                         struct exchange *ex, uint64_t lin)
+{
+    struct source s;
+    divide(&b->v->cpu, &s, lin, n->size);
+    if (probe_at(b, op, n, ex, lin, place(b->bounce, &s)) && s.parts == 2) {
+        s.part[0].there = true;
+        probe_at(b, op, n, ex, lin, place(b->bounce, &s));
     }
 }
 
@@ -374,6 +476,12 @@ static int store(struct binary_vcpu *b, const struct op *op, const struct native
 {
     struct x86_cpu *c = &b->v->cpu;
     uint8_t out[2][OPERAND_MAX], *at = b->bounce->buffer + BUFFER_OPEN + (lin & (PAGE - 1));
+    if (n->masked) {
+        probe_masked(b, op, n, ex, lin);
+    } else {
+        check_whole(c, op, lin, n->size);
+        write_bytes(c, op, lin, out[0], n->size, true);
+    }
     for (unsigned i = 0; i < 2; i++) {
         bytes_fill(at, i ? 0xff : 0, n->size);
         int trap = execute(b, n, ex, at);
@@ -443,6 +551,16 @@ static int general_register(const struct x86_insn *insn)
     return -1;
 }
 
+/* Accesses memory by elements, under whatever mask. */
+static bool is_masked(const struct x86_form *form)
+{
+    static const char *const names[] = {"vcompress", "vpcompress", "vexpand", "vpexpand"};
+    for (unsigned i = 0; i < ARRAY_LEN(names); i++)
+        if (begins_with(form->mnemonic, names[i]))
+            return true;
+    return false;
+}
+
 /* The instruction at RIP. False: it is another one than was decoded there. */
 static bool take(struct x86_cpu *c, const struct op *op, struct native *n)
 {
@@ -459,8 +577,7 @@ static bool take(struct x86_cpu *c, const struct op *op, struct native *n)
     n->size = n->insn.is_mem ? memory_size(&n->insn) : 0;
     n->store = n->insn.is_mem && (n->form->flags & X86_FORM_STORE);
     n->load = n->insn.is_mem && !n->store;
-    n->masked = (n->insn.evex & MASK) || begins_with(n->form->mnemonic, "vmaskmov") ||
-                begins_with(n->form->mnemonic, "vpmaskmov");
+    n->masked = (n->insn.evex & MASK) || is_masked(n->form);
     return true;
 }
 
@@ -476,22 +593,26 @@ static void check_enabled(struct x86_cpu *c, const struct x86_insn *insn)
     }
 }
 
-/* An operand that must be aligned is looked at for that before it is accessed. */
+/* An operand that must be aligned is looked at for that before it is accessed: by the processor,
+ * where nothing may be. */
 static void check_alignment(struct x86_cpu *c, const struct native *n, uint64_t lin)
 {
     bool aligned =
         begins_with(n->form->mnemonic, "vmova") || begins_with(n->form->mnemonic, "vmovdqa") ||
         begins_with(n->form->mnemonic, "vmovnt") || x86_native_state(&n->insn) == X86_NATIVE_SSE;
-    if (aligned && n->size && lin % n->size)
+    if (aligned && !n->masked && n->size && lin % n->size)
         x86_raise_gp0(c);
 }
 
 /* Instructions whose result is in the flags. */
 static bool sets_flags(const struct x86_form *form)
 {
-    return begins_with(form->mnemonic, "kortest") || begins_with(form->mnemonic, "ktest") ||
-           begins_with(form->mnemonic, "vcomis") || begins_with(form->mnemonic, "vucomis") ||
-           begins_with(form->mnemonic, "vptest") || begins_with(form->mnemonic, "vtestp");
+    static const char *const names[] = {"kortest", "ktest", "vcomis", "vucomis", "vtestp"};
+    for (unsigned i = 0; i < ARRAY_LEN(names); i++)
+        if (begins_with(form->mnemonic, names[i]))
+            return true;
+    /* VPTEST; VPTESTMB and its kin have a mask for their result. */
+    return begins_with(form->mnemonic, "vptest") && !form->mnemonic[6];
 }
 
 static void commit(struct x86_cpu *c, const struct native *n, const struct exchange *ex)
@@ -499,7 +620,7 @@ static void commit(struct x86_cpu *c, const struct native *n, const struct excha
     unsigned kind = n->form->operand[0].kind;
     if (n->general >= 0 && (kind == OPK_G || kind == OPK_E || kind == OPK_R))
         c->s.gpr[n->general] = c->code == X86_CODE64 ? ex->general : (uint32_t)ex->general;
-    if (sets_flags(n->form) && n->form->operand[0].kind != OPK_KG)
+    if (sets_flags(n->form))
         x86_set_status(c, ex->flags);
 }
 
@@ -535,7 +656,8 @@ static const struct op *native_op(struct x86_cpu *c, const struct op *op)
     check_enabled(c, &n.insn);
     if (x86_form_has(n.form, OPK_MV)) {
         binary_fpu_to_state(b);
-        gather_run(c, op, &n.insn);
+        if (!gather_run(c, op, &n.insn))
+            return block_restart(c, op);
     } else {
         run(b, op, &n);
     }

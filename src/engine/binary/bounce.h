@@ -9,7 +9,8 @@
 #include "x86/forms.h"
 #include "x86/sem/op.h"
 
-/* Gathers and scatters under a mask register. The vector registers are in the state. */
-void gather_run(struct x86_cpu *c, const struct op *op, const struct x86_insn *insn);
+/* Gathers and scatters under a mask register. The vector registers are in the state. False: the
+ * instruction is to be begun again, with what is left of the mask. */
+bool gather_run(struct x86_cpu *c, const struct op *op, const struct x86_insn *insn);
 
 #endif

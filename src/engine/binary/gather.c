@@ -31,41 +31,73 @@ static void clear_from(struct x86_state *s, unsigned n, unsigned at)
         bytes_fill(vector_at(s, n, at), 0, 4);
 }
 
-static uint64_t element_linear(struct x86_cpu *c, const struct op *op, const struct x86_insn *insn,
-                               unsigned i, unsigned index_size, unsigned size, unsigned access)
+struct gather {
+    const struct op *op;
+    const struct x86_insn *insn;
+    unsigned index_size, size, access;
+};
+
+static uint64_t element_linear(struct x86_cpu *c, const struct gather *g, unsigned i)
 {
-    uint64_t index = element(&c->s, insn->index, i, index_size);
-    if (index_size == 4)
+    const struct x86_insn *insn = g->insn;
+    uint64_t index = element(&c->s, insn->index, i, g->index_size);
+    if (g->index_size == 4)
         index = (uint64_t)(int64_t)(int32_t)index;
     uint64_t base = insn->base == X86_NO_REG ? 0 : c->s.gpr[insn->base];
     uint64_t offset = base + (index << insn->scale) + (uint64_t)insn->disp;
     if (insn->addrsize == 4)
         offset = (uint32_t)offset;
-    return x86_linear(c, op->seg, offset, size, access);
+    return x86_linear(c, g->op->seg, offset, g->size, g->access);
 }
 
-/* The opcode's lowest bit says how large an index is, W how large an element. */
-void gather_run(struct x86_cpu *c, const struct op *op, const struct x86_insn *insn)
+/* Whether moving element i would raise a fault. */
+static bool element_faults(struct x86_cpu *c, const struct gather *g, unsigned i)
 {
-    bool store = x86_form(insn)->flags & X86_FORM_STORE;
-    unsigned index_size = insn->opcode & 1 ? 8 : 4, size = insn->rex & 8 ? 8 : 4;
-    unsigned count = insn->vl / (size > index_size ? size : index_size);
+    jmp_buf outer;
+    bytes_copy(&outer, &c->fault_jump, sizeof outer);
+    volatile bool faults = true;
+    if (setjmp(c->fault_jump) == 0) {
+        x86_probe_element(c, element_linear(c, g, i), g->size, g->access, g->op->seg);
+        faults = false;
+    }
+    bytes_copy(&c->fault_jump, &outer, sizeof outer);
+    return faults;
+}
+
+static void move(struct x86_cpu *c, const struct gather *g, unsigned i)
+{
+    uint64_t lin = element_linear(c, g, i);
+    if (g->access == X86_WRITE) {
+        x86_write_element(c, lin, g->size, element(&c->s, g->insn->reg, i, g->size), g->op->seg);
+    } else {
+        uint64_t v = x86_read_element(c, lin, g->size, g->op->seg);
+        bytes_copy(vector_at(&c->s, g->insn->reg, i * g->size), &v, g->size);
+    }
+}
+
+/* The opcode's lowest bit says how large an index is, W how large an element. What is above the
+ * vector is cleared with the first element. A single step's trap comes before the fault of an
+ * element behind others that were moved. */
+bool gather_run(struct x86_cpu *c, const struct op *op, const struct x86_insn *insn)
+{
+    bool store = x86_form(insn)->flags & X86_FORM_STORE, moved = false;
+    const struct gather g = {op, insn, insn->opcode & 1 ? 8 : 4, insn->rex & 8 ? 8 : 4,
+                             store ? X86_WRITE : X86_READ};
+    unsigned count = insn->vl / (g.size > g.index_size ? g.size : g.index_size);
     uint64_t *mask = &c->s.opmask[insn->evex & MASK];
     for (unsigned i = 0; i < count; i++) {
-        uint8_t *at = vector_at(&c->s, insn->reg, i * size);
         if (!(*mask >> i & 1))
             continue;
-        uint64_t v,
-            lin = element_linear(c, op, insn, i, index_size, size, store ? X86_WRITE : X86_READ);
-        if (store) {
-            x86_write_element(c, lin, size, element(&c->s, insn->reg, i, size), op->seg);
-        } else {
-            v = x86_read_element(c, lin, size, op->seg);
-            bytes_copy(at, &v, size);
-        }
+        if (moved && (c->s.rflags & FLAG_TF) && element_faults(c, &g, i))
+            return false;
+        move(c, &g, i);
         *mask &= ~BIT(i);
+        if (!store && !moved)
+            clear_from(&c->s, insn->reg, insn->vl);
+        moved = true;
     }
     *mask = 0;
     if (!store)
-        clear_from(&c->s, insn->reg, count * size);
+        clear_from(&c->s, insn->reg, count * g.size);
+    return true;
 }

@@ -567,24 +567,33 @@ bool rewrite_copy(struct translator *t)
 
 void rewrite_alone(struct translator *t, unsigned base, unsigned general)
 {
+    const struct x86_insn *insn = &t->insn;
+    bool fourth = x86_form_has(t->form, OPK_L), general_operand = false;
+    uint8_t imm = t->bytes[insn->len - 1];
     struct encoding enc;
     struct host_mem m = based(base, 0);
-    struct operands o = {.reg = t->form->flags & X86_FORM_GROUP ? t->insn.modrm >> 3 & 7u
-                                                                : t->insn.reg,
-                         .rm = t->insn.rm,
-                         .vvvv = t->insn.vvvv,
-                         .mem = t->insn.is_mem ? &m : NULL};
+    struct operands o = {.reg = t->form->flags & X86_FORM_GROUP ? insn->modrm >> 3 & 7u : insn->reg,
+                         .rm = insn->rm,
+                         .vvvv = insn->vvvv,
+                         .mem = insn->is_mem ? &m : NULL};
     parse(t, &enc);
     for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
-        unsigned field = register_field(t, i);
+        unsigned kind = t->form->operand[i].kind, field = register_field(t, i);
+        general_operand |= kind == OPK_E || kind == OPK_G || kind == OPK_R;
         if (field == FIELD_REG)
             o.reg = general;
         else if (field == FIELD_RM)
             o.rm = general;
-        /* Where registers have 32 bits the bit that would make them 64 counts for nothing. */
-        if (field != FIELD_NONE && !t->insn.mode64)
-            enc.p1 &= 0x7f;
     }
+    /* Outside of 64-bit code the bits count for nothing that would make general registers larger
+     * and say the fourth operand's is one from 8 up; and displacements may be of 16-bit addresses.
+     */
+    if (!insn->mode64 && general_operand)
+        enc.p1 &= 0x7f;
+    if (!insn->mode64 && fourth)
+        imm &= 0x7f;
+    enc.imm = &imm;
+    enc.imm_len = fourth || x86_form_has(t->form, OPK_I);
     emit_again(t, &enc, &o, false, t->form->flags & X86_FORM_VVVV);
 }
 

@@ -27,6 +27,7 @@ static uint64_t element_linear(struct x86_cpu *c, const struct op *op, unsigned 
             r.u##bits[i] = (uint##bits##_t)x86_read_element(c, lin, bits / 8, op->seg);            \
         }                                                                                          \
         c->s.vec[op->reg] = r;                                                                     \
+        vex_clear_zmm(c, op->reg);                                                                 \
     }                                                                                              \
     static void name##_store(struct x86_cpu *c, const struct op *op, const union x86_vec *mask)    \
     {                                                                                              \
