@@ -124,7 +124,7 @@ TEST(every_memory_operand)
 TEST(a_wide_displacement_has_four_bytes)
 {
     for (unsigned i = 0; i < ARRAY_LEN(displacements); i++) {
-        struct host_mem m = {.base = HOST_R14, .index = HOST_R15, .disp = displacements[i]};
+        struct host_mem m = {.base = HOST_R10, .index = HOST_R11, .disp = displacements[i]};
         struct written w;
         begin(&w);
         emit_bytes(&w.e, "\x4b\x8b", 2); /* mov, with REX.W, REX.X and REX.B */
@@ -140,7 +140,7 @@ TEST(lea_computes_in_both_sizes)
     for (unsigned reg = 0; reg < 16; reg++) {
         for (unsigned size = 4; size <= 8; size += 4) {
             struct host_mem m = {
-                .base = HOST_R14, .index = (uint8_t)(reg == 4 ? 5 : reg), .scale = 3, .disp = -9};
+                .base = HOST_R10, .index = (uint8_t)(reg == 4 ? 5 : reg), .scale = 3, .disp = -9};
             struct written w;
             begin(&w);
             emit_lea(&w.e, size, reg, &m);
@@ -286,7 +286,7 @@ TEST(branches_lead_where_they_are_told)
 TEST(jumps_through_memory)
 {
     struct host_mem m = {
-        .base = HOST_NONE, .index = HOST_R15, .scale = 3, .gs = true, .disp = -0x180000};
+        .base = HOST_NONE, .index = HOST_R11, .scale = 3, .gs = true, .disp = -0x180000};
     struct written w;
     begin(&w);
     emit_jump_mem(&w.e, &m);
@@ -342,12 +342,12 @@ TEST(patchable_branches_are_aligned)
 
 static void write_some(struct emit *e)
 {
-    struct host_mem m = {.base = HOST_RBX, .index = HOST_R15, .scale = 3, .gs = true, .disp = 1000};
-    emit_op_mem(e, 8, 0x8b, HOST_R14, &m);
+    struct host_mem m = {.base = HOST_RBX, .index = HOST_R11, .scale = 3, .gs = true, .disp = 1000};
+    emit_op_mem(e, 8, 0x8b, HOST_R10, &m);
     emit_patchable_jump(e);
     emit_store_imm64(e, -0x100000, 77);
     emit_here(e, emit_jrcxz(e));
-    emit_pext(e, HOST_RCX, HOST_R14, -0x100000);
+    emit_pext(e, HOST_RCX, HOST_R10, -0x100000);
 }
 
 TEST(nothing_is_written_behind_the_end)

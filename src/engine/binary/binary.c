@@ -96,15 +96,25 @@ static void ask_all(void *ctx)
     }
 }
 
-static size_t checked_size(const struct binary_vm *b)
+/* A bit for each byte of RAM. */
+static size_t marks_size(const struct binary_vm *b)
 {
     return b->windows.size / 8;
+}
+
+static uint8_t *make_marks(const struct binary_vm *b)
+{
+    void *p = mmap(NULL, marks_size(b), PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
 }
 
 static void free_vm(struct binary_vm *b)
 {
     if (b->checked)
-        munmap(b->checked, checked_size(b));
+        munmap(b->checked, marks_size(b));
+    if (b->alone)
+        munmap(b->alone, marks_size(b));
     code_destroy(&b->code);
     windows_destroy(&b->windows);
     free(b);
@@ -115,13 +125,12 @@ static bool make_vm(struct binary_vm *b, struct engine_vm *vm, struct error *err
     b->vm = vm;
     if (!code_create(&b->code, err) || !windows_create(&b->windows, vm->memory, err))
         return false;
-    void *p = mmap(NULL, checked_size(b), PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    b->checked = p == MAP_FAILED ? NULL : p;
+    b->checked = make_marks(b);
+    b->alone = make_marks(b);
     binary_tsc_init(&b->tsc);
     if (!binary_fpu_find(b, vm->model, err))
         return false;
-    if (!b->checked || !binary_emit_pieces(b))
+    if (!b->checked || !b->alone || !binary_emit_pieces(b))
         return error_set(err, "engine binary: no memory");
     return binary_signals_install(err);
 }

@@ -121,6 +121,14 @@ struct single {
 };
 enum { SINGLES = 2048 };
 
+/* An instruction whose accesses run over the end of the page that they were looked up for. */
+struct overrun {
+    uint64_t gpa;
+    uint64_t since; /* on the host's time-stamp counter */
+    unsigned count; /* from then on */
+};
+enum { OVERRUNS = 256 };
+
 /* This engine's part of a vCPU. */
 struct binary_vcpu {
     struct engine_vcpu *v;
@@ -130,6 +138,7 @@ struct binary_vcpu {
     enum fpu_home fpu;
     void *resume;          /* the host code of the instruction to go on with, or NULL */
     uint32_t resume_block; /* the block it is in */
+    bool resume_tied;      /* it can't be gone on at, but for what it says */
     unsigned resume_insns; /* instructions from there to the block's end: what it counts at once */
     uint64_t limit;        /* run()'s, which the count of instructions is not to exceed */
     bool counted;          /* there is one, so they have to be counted */
@@ -146,6 +155,7 @@ struct binary_vcpu {
                               guest comes back to it, the page is filled at once */
     uint64_t retry_lin;
     bool retry_write;
+    struct overrun overrun[OVERRUNS];
     uint64_t tsc_moved;   /* how far the guest has set its counter ahead of the line (tsc.c) */
     uint64_t tsc_looked;  /* when that was compared with the machine's, on the host's counter */
     bool tsc_known;       /* tsc_moved is */
@@ -182,6 +192,7 @@ struct binary_vm {
     unsigned writes;
     uint8_t *checked; /* a bit for each byte of RAM: the accesses of the instruction there need a
                          look at page ends */
+    uint8_t *alone;   /* the same: they need an addend of their own */
 };
 
 /* enter.S: runs translated code at context->code until it leaves, for context->reason. */

@@ -25,8 +25,9 @@ enum { NO_BLOCK = 0 }; /* block 0 is never used */
 
 /* A guest instruction of a block: where its host code and its guest code begin. */
 struct point {
-    uint16_t host;  /* bytes from the block's first */
-    uint16_t guest; /* bytes from the block's guest address */
+    uint16_t host;       /* bytes from the block's first */
+    uint16_t guest : 15; /* bytes from the block's guest address */
+    uint16_t tied : 1; /* goes by what is in scratch registers: can't be gone on at from outside */
 };
 
 struct translation {

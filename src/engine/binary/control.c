@@ -264,9 +264,9 @@ bool control_loop(struct translator *t)
 bool control_ret(struct translator *t)
 {
     struct emit *e = &t->e;
-    struct host_mem top = {.base = HOST_RSP, .index = S2};
+    struct host_mem top = {.base = HOST_RSP};
     int32_t more = t->form->operand[0].kind == OPK_I ? (int32_t)t->insn.imm : 0;
-    rewrite_stack(t, 0, 8);
+    top.index = (uint8_t)operand_addend(t, HOST_RSP, 0, 8, HOST_NONE);
     emit_op_mem(e, 8, 0x8b, S1, &top);
     emit_indirect_tail(t, 0, 8 + more);
     return true;
@@ -285,13 +285,9 @@ bool control_jmp_rm(struct translator *t)
 /* Pushes the address of the next instruction. */
 static void push_return(struct translator *t)
 {
-    struct emit *e = &t->e;
-    struct host_mem top = {.base = HOST_RSP, .index = S2, .disp = -8};
-    struct host_mem below = {.base = HOST_RSP, .index = HOST_NONE, .disp = -8};
-    rewrite_stack(t, -8, 8);
-    emit_in_page(e, (int32_t)t->next);
-    emit_op_mem(e, 8, 0x89, S1, &top);
-    emit_lea(e, 8, HOST_RSP, &below);
+    unsigned address = operand_scratch(t, HOST_NONE);
+    emit_in_page_to(&t->e, address, (int32_t)t->next);
+    rewrite_push(t, address);
 }
 
 bool control_call(struct translator *t)

@@ -169,12 +169,24 @@ static bool fill(struct binary_vcpu *b, const struct access *a)
     return true;
 }
 
-/* From now on the accesses of the instruction at gpa are looked at for page ends. */
-static void mark_checked(struct binary_vcpu *b, uint64_t gpa)
+/* From now on the accesses of the instruction at gpa are translated with more care. */
+static void mark(struct binary_vcpu *b, uint8_t *marks, uint64_t gpa)
 {
     const struct memory_region *r = memory_find(b->v->vm->memory, gpa);
     uint64_t offset = r->offset + (gpa - r->gpa);
-    __atomic_fetch_or(&b->vm->checked[offset / 8], (uint8_t)(1u << (offset % 8)), __ATOMIC_RELAXED);
+    __atomic_fetch_or(&marks[offset / 8], (uint8_t)(1u << (offset % 8)), __ATOMIC_RELAXED);
+}
+
+/* Whether the instruction at gpa, which has run over a page's end, does so often: a fault costs
+ * thousands of times what the care costs that avoids it. */
+static bool overruns_often(struct binary_vcpu *b, uint64_t gpa)
+{
+    enum { SPAN = 1 << 20, OFTEN = 1 };
+    struct overrun *o = &b->overrun[gpa % OVERRUNS];
+    uint64_t now = __builtin_ia32_rdtsc();
+    if (o->gpa != gpa || now - o->since > SPAN)
+        *o = (struct overrun){gpa, now, 0};
+    return ++o->count >= OFTEN;
 }
 
 /* Makes the block again, with what is known now. */
@@ -204,15 +216,16 @@ enum engine_exit binary_after_fault(struct binary_vcpu *b)
         unsigned n = accesses(c, &insn, access), done = 0;
         while (done < n && fill(b, &access[done]))
             done++;
-        if (done < n && crosses_page(&access[done])) {
-            mark_checked(b, gpa);
-            drop_block(b, b->resume_block);
-            binary_forget_place(b);
-            return binary_emulate_one(b);
-        }
+        bool crosses = done < n && crosses_page(&access[done]);
         if (n && done == n && b->filled != filled) {
             b->resume = resume;
             return ENGINE_LIMIT;
+        }
+        if ((crosses || (n && done == n)) && overruns_often(b, gpa)) {
+            mark(b, crosses ? b->vm->checked : b->vm->alone, gpa);
+            drop_block(b, b->resume_block);
+            binary_forget_place(b);
+            return binary_emulate_one(b);
         }
         if (done < n) {
             b->retry_rip = c->s.rip;

@@ -209,126 +209,9 @@ static void emit_again(struct translator *t, const struct encoding *enc, const s
     emit_bytes(e, enc->imm, enc->imm_len);
 }
 
-/* ---- memory operands ---- */
-
 static struct host_mem based(unsigned base, int32_t disp)
 {
     return (struct host_mem){.base = (uint8_t)base, .index = HOST_NONE, .disp = disp};
-}
-
-/* S2 := the addend of the page that the address in `reg` is in. */
-static void emit_lookup(struct emit *e, unsigned reg)
-{
-    emit_rorx(e, S2, reg, 12);
-    emit_move32(e, S2, S2);
-    struct host_mem m = {.base = HOST_NONE, .index = S2, .scale = 3, .gs = true};
-    emit_op_mem(e, 8, 0x8b, S2, &m);
-}
-
-/* Leaves for C if the n bytes at the address in S1 are not in one page; uses S2. No flags: JRCXZ
- * is the one branch that needs none. */
-static void emit_page_end_check(struct translator *t, unsigned n)
-{
-    struct emit *e = &t->e;
-    struct host_mem last = based(HOST_RCX, (int32_t)n - 1);
-    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
-    emit_pext(e, HOST_RCX, S1, GS_AREA + CTX_OFFSET_MASK);
-    emit_lea(e, 8, HOST_RCX, &last);
-    emit_rorx(e, HOST_RCX, HOST_RCX, 12);
-    emit_movzx8(e, HOST_RCX, HOST_RCX);
-    uint8_t *inside = emit_jrcxz(e);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    control_emulate_aside(t);
-    emit_here(e, inside);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-}
-
-/* Whether to look for a page end within n bytes. */
-static bool must_check(const struct translator *t, unsigned n)
-{
-    return n > 1 && t->check;
-}
-
-static bool through_segment(const struct x86_insn *insn)
-{
-    return insn->segment == X86_FS || insn->segment == X86_GS;
-}
-
-/* S1 := the linear address of the memory operand. False: it can't be done here. */
-static bool emit_address(struct translator *t)
-{
-    const struct x86_insn *insn = &t->insn;
-    struct emit *e = &t->e;
-    struct host_mem m = {.base = HOST_NONE, .index = HOST_NONE, .scale = insn->scale};
-    int64_t disp = insn->disp;
-    if (insn->base == X86_BASE_RIP) {
-        emit_load(e, S1, GS_AREA + CTX_BASE);
-        m.base = S1;
-        disp += t->next;
-    } else if (insn->base != X86_NO_REG) {
-        m.base = insn->base;
-        if (displaced(insn->base)) {
-            emit_load(e, S1, GS_GPR(insn->base));
-            m.base = S1;
-        }
-    }
-    if (insn->index != X86_NO_REG) {
-        m.index = insn->index;
-        if (displaced(insn->index)) {
-            emit_load(e, S2, GS_GPR(insn->index));
-            m.index = S2;
-        }
-    }
-    if (disp != (int32_t)disp)
-        return false;
-    m.disp = (int32_t)disp;
-    emit_lea(e, insn->addrsize, S1, &m);
-    if (through_segment(insn)) {
-        struct host_mem sum = {.base = S1, .index = S2};
-        emit_load(e, S2, GS_VCPU + (insn->segment == X86_FS ? STATE_FS_BASE : STATE_GS_BASE));
-        emit_lea(e, 8, S1, &sum);
-    }
-    return true;
-}
-
-/* A register that is its own, with a displacement: one scratch register is enough. */
-static bool is_simple(const struct translator *t, unsigned n)
-{
-    const struct x86_insn *insn = &t->insn;
-    return insn->base < 16 && !displaced(insn->base) && insn->index == X86_NO_REG &&
-           insn->addrsize == 8 && !through_segment(insn) && !must_check(t, n);
-}
-
-/* Emits what finds the memory operand of n bytes, and says in `m` where it is then. With
- * need_register, *scratch is a register that is free. */
-static bool emit_operand(struct translator *t, unsigned n, bool need_register, struct host_mem *m,
-                         unsigned *scratch)
-{
-    struct emit *e = &t->e;
-    if (is_simple(t, n)) {
-        unsigned base = t->insn.base;
-        int32_t disp = (int32_t)t->insn.disp;
-        if (disp) {
-            struct host_mem at = based(base, disp);
-            emit_lea(e, 8, S2, &at);
-        }
-        emit_lookup(e, disp ? S2 : base);
-        *m = (struct host_mem){.base = (uint8_t)base, .index = S2, .disp = disp};
-        *scratch = S1;
-        return true;
-    }
-    if (!emit_address(t))
-        return false;
-    if (must_check(t, n))
-        emit_page_end_check(t, n);
-    emit_lookup(e, S1);
-    *m = (struct host_mem){.base = S1, .index = S2};
-    if (need_register) {
-        emit_lea(e, 8, S1, m);
-        *m = based(S1, 0);
-        *scratch = S2;
-    }
-    return true;
 }
 
 /* ---- registers that are in memory ---- */
@@ -519,9 +402,10 @@ static bool copy_with_loaded_operand(struct translator *t, const struct encoding
     struct operands o = {.reg = S2, .rm = S1, .vvvv = S2};
     bool two_results = strcmp(t->form->mnemonic, "mulx") == 0;
     if (!enc->vex || (n != 4 && n != 8) || !displaced(reg) || !displaced(vvvv) ||
-        !emit_operand(t, n, false, &m, &scratch))
+        !operand_memory(t, n, false, &m, &scratch))
         return false;
     emit_op_mem(&t->e, n, 0x8b, S1, &m);
+    operand_forget(t);
     if (two_results)
         o.vvvv = reg == vvvv ? S2 : S1;
     else
@@ -552,12 +436,14 @@ bool rewrite_copy(struct translator *t)
         return copy_with_loaded_operand(t, &enc);
     if (t->insn.is_mem) {
         unsigned n = memory_size(t), scratch = S1;
-        if (n == 0 || !emit_operand(t, n, displaced_registers > 0, &m, &scratch) ||
+        if (n == 0 || !operand_memory(t, n, displaced_registers > 0, &m, &scratch) ||
             !assign_stand_ins(t, &s, &o, &scratch, 1))
             return false;
         o.mem = &m;
-    } else if (!assign_stand_ins(t, &s, &o, both, 2)) {
-        return false;
+    } else {
+        operand_forget(t);
+        if (!assign_stand_ins(t, &s, &o, both, 2))
+            return false;
     }
     load_stand_ins(t, &s);
     emit_again(t, &enc, &o, has_kind(t->form, OPK_Z), t->form->flags & X86_FORM_VVVV);
@@ -603,22 +489,26 @@ bool rewrite_lea(struct translator *t)
     struct emit *e = &t->e;
     struct host_mem m = {.base = insn->base, .index = insn->index, .scale = insn->scale};
     int64_t disp = insn->disp;
+    unsigned first = HOST_NONE, to = insn->reg;
     if (insn->base == X86_BASE_RIP) {
-        emit_load(e, S1, GS_AREA + CTX_BASE);
-        m.base = S1;
+        first = operand_scratch(t, HOST_NONE);
+        emit_load(e, first, GS_AREA + CTX_BASE);
+        m.base = (uint8_t)first;
         disp += t->next;
     } else if (insn->base != X86_NO_REG && displaced(insn->base)) {
-        emit_load(e, S1, GS_GPR(insn->base));
-        m.base = S1;
+        first = operand_scratch(t, HOST_NONE);
+        emit_load(e, first, GS_GPR(insn->base));
+        m.base = (uint8_t)first;
     }
     if (insn->index != X86_NO_REG && displaced(insn->index)) {
-        emit_load(e, S2, GS_GPR(insn->index));
-        m.index = S2;
+        m.index = (uint8_t)operand_scratch(t, first);
+        emit_load(e, m.index, GS_GPR(insn->index));
     }
     if (disp != (int32_t)disp || insn->opsize == 2)
         return false;
     m.disp = (int32_t)disp;
-    unsigned to = displaced(insn->reg) ? S1 : insn->reg;
+    if (displaced(insn->reg))
+        to = first != HOST_NONE ? first : operand_scratch(t, HOST_NONE);
     if (insn->addrsize == 4)
         emit_byte(e, 0x67);
     emit_lea(e, insn->opsize, to, &m);
@@ -627,36 +517,25 @@ bool rewrite_lea(struct translator *t)
     return true;
 }
 
-void rewrite_stack(struct translator *t, int32_t disp, unsigned n)
+/* 8 bytes at [rsp + disp]; `busy` is left alone. */
+static struct host_mem on_stack(struct translator *t, int32_t disp, unsigned busy)
 {
-    struct emit *e = &t->e;
-    struct host_mem m = based(HOST_RSP, disp);
-    if (must_check(t, n)) {
-        emit_lea(e, 8, S1, &m);
-        emit_page_end_check(t, n);
-    }
-    if (disp)
-        emit_lea(e, 8, S2, &m);
-    emit_lookup(e, disp ? S2 : HOST_RSP);
+    unsigned a = operand_addend(t, HOST_RSP, disp, 8, busy);
+    return (struct host_mem){.base = HOST_RSP, .index = (uint8_t)a, .disp = disp};
 }
 
-static struct host_mem on_stack(int32_t disp)
-{
-    return (struct host_mem){.base = HOST_RSP, .index = S2, .disp = disp};
-}
-
-static void move_stack(struct emit *e, int32_t by)
+static void move_stack(struct translator *t, int32_t by)
 {
     struct host_mem m = based(HOST_RSP, by);
-    emit_lea(e, 8, HOST_RSP, &m);
+    emit_lea(&t->e, 8, HOST_RSP, &m);
+    operand_register_moved(t, HOST_RSP, by);
 }
 
-/* Pushes a host register that is not S2. */
-static void push(struct translator *t, unsigned reg)
+void rewrite_push(struct translator *t, unsigned reg)
 {
-    struct host_mem m = on_stack(-8);
+    struct host_mem m = on_stack(t, -8, displaced(reg) ? reg : HOST_NONE);
     emit_op_mem(&t->e, 8, 0x89, reg, &m);
-    move_stack(&t->e, -8);
+    move_stack(t, -8);
 }
 
 bool rewrite_push_reg(struct translator *t)
@@ -664,22 +543,24 @@ bool rewrite_push_reg(struct translator *t)
     unsigned reg = t->insn.reg;
     if (t->insn.opsize != 8)
         return false;
-    rewrite_stack(t, -8, 8);
-    if (displaced(reg))
-        emit_load(&t->e, S1, GS_GPR(reg));
-    push(t, displaced(reg) ? S1 : reg);
+    if (!displaced(reg)) {
+        rewrite_push(t, reg);
+        return true;
+    }
+    unsigned value = operand_scratch(t, HOST_NONE);
+    emit_load(&t->e, value, GS_GPR(reg));
+    rewrite_push(t, value);
     return true;
 }
 
 bool rewrite_push_imm(struct translator *t)
 {
-    struct host_mem m = on_stack(-8);
     if (t->insn.opsize != 8)
         return false;
-    rewrite_stack(t, -8, 8);
+    struct host_mem m = on_stack(t, -8, HOST_NONE);
     emit_op_mem(&t->e, 8, 0xc7, 0, &m);
     emit_u32(&t->e, (uint32_t)t->insn.imm);
-    move_stack(&t->e, -8);
+    move_stack(t, -8);
     return true;
 }
 
@@ -688,54 +569,137 @@ bool rewrite_load_rm(struct translator *t)
     struct host_mem m;
     unsigned scratch;
     if (!t->insn.is_mem) {
+        operand_forget(t);
         if (displaced(t->insn.rm))
             emit_load(&t->e, S1, GS_GPR(t->insn.rm));
         else
             emit_move(&t->e, S1, t->insn.rm);
         return true;
     }
-    if (!emit_operand(t, 8, false, &m, &scratch))
+    if (!operand_memory(t, 8, false, &m, &scratch))
         return false;
     emit_op_mem(&t->e, 8, 0x8b, S1, &m);
+    operand_forget(t);
     return true;
 }
 
 bool rewrite_push_rm(struct translator *t)
 {
-    /* The check of the stack access would want S1 while the value is in it. */
-    if (t->insn.opsize != 8 || t->check || !rewrite_load_rm(t))
+    if (t->insn.opsize != 8 || !rewrite_load_rm(t))
         return false;
-    rewrite_stack(t, -8, 8);
-    push(t, S1);
+    rewrite_push(t, S1);
     return true;
 }
 
 bool rewrite_pop_reg(struct translator *t)
 {
     unsigned reg = t->insn.reg;
-    struct host_mem m = on_stack(0);
     if (t->insn.opsize != 8)
         return false;
-    rewrite_stack(t, 0, 8);
-    emit_op_mem(&t->e, 8, 0x8b, displaced(reg) ? S1 : reg, &m);
+    struct host_mem m = on_stack(t, 0, HOST_NONE);
+    unsigned to = displaced(reg) ? operand_scratch(t, m.index) : reg;
+    emit_op_mem(&t->e, 8, 0x8b, to, &m);
     if (displaced(reg))
-        emit_store(&t->e, S1, GS_GPR(reg));
+        emit_store(&t->e, to, GS_GPR(reg));
+    operand_forget_registers(t, 1u << reg);
     if (reg != HOST_RSP)
-        move_stack(&t->e, 8);
+        move_stack(t, 8);
     return true;
 }
 
 bool rewrite_leave(struct translator *t)
 {
     struct emit *e = &t->e;
-    struct host_mem frame = {.base = HOST_RBP, .index = S2}, above = based(HOST_RBP, 8);
-    if (t->insn.opsize != 8 || t->check)
+    struct host_mem frame = {.base = HOST_RBP}, above = based(HOST_RBP, 8);
+    if (t->insn.opsize != 8)
         return false;
-    emit_lookup(e, HOST_RBP);
-    emit_op_mem(e, 8, 0x8b, S1, &frame);
+    frame.index = (uint8_t)operand_addend(t, HOST_RBP, 0, 8, HOST_NONE);
+    unsigned value = operand_scratch(t, frame.index);
+    emit_op_mem(e, 8, 0x8b, value, &frame);
     emit_lea(e, 8, HOST_RSP, &above);
-    emit_move(e, HOST_RBP, S1);
+    operand_register_becomes(t, HOST_RBP, HOST_RSP, 8);
+    emit_move(e, HOST_RBP, value);
     return true;
+}
+
+/* ---- what instructions change ---- */
+
+static unsigned field_register(const struct translator *t, unsigned i)
+{
+    unsigned field = register_field(t, i);
+    if (field == FIELD_RM && has_kind(t->form, OPK_Z))
+        return t->insn.reg;
+    return field_value(t, field);
+}
+
+/* The registers that operands name and the instruction writes, as a mask. */
+static unsigned named_writes(const struct translator *t)
+{
+    unsigned mask = 0;
+    for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
+        unsigned kind = t->form->operand[i].kind;
+        if (kind == OPK_NONE || !(operand_use(t, i) & WRITES))
+            continue;
+        if (kind == OPK_ACC || kind == OPK_AX)
+            mask |= 1u << HOST_RAX;
+        else if (register_field(t, i) != FIELD_NONE)
+            mask |= 1u << field_register(t, i);
+    }
+    /* AH is register 4 by its number. */
+    return names_high_byte(t) ? mask | mask >> 4 : mask;
+}
+
+/* Those it writes without naming them: none but these three, in what is copied (MUL and its kin,
+ * CMPXCHG, CWD; PCMPESTRI). */
+static unsigned implied_writes(const struct translator *t)
+{
+    static const char *const none[] = {"mov",  "add",   "sub",   "and",    "or",  "xor", "cmp",
+                                       "test", "movzx", "movsx", "movsxd", "inc", "dec", "neg",
+                                       "not",  "shl",   "shr",   "sar",    "rol", "ror", "adc",
+                                       "sbb",  "movd",  "movq",  "lea",    NULL};
+    enum { SOME = 1u << HOST_RAX | 1u << HOST_RDX | 1u << HOST_RCX };
+    const char *name = t->form->mnemonic;
+    if (is_one_of(name, none))
+        return 0;
+    if (t->form->flags & X86_FORM_CC) /* CMOVcc, SETcc */
+        return 0;
+    bool general = t->form->feature < X86_FEATURE_SSE || t->form->feature == X86_FEATURE_LAHF;
+    return general ? SOME : 1u << HOST_RCX;
+}
+
+/* ADD, SUB, INC or DEC of a whole register by a number that is known; or LEA of itself. */
+static bool moves_register(const struct translator *t, enum how how, int32_t *by)
+{
+    const struct x86_insn *insn = &t->insn;
+    const char *name = t->form->mnemonic;
+    if (insn->opsize != 8)
+        return false;
+    if (how == HOW_LEA) {
+        *by = (int32_t)insn->disp;
+        return insn->base == insn->reg && insn->index == X86_NO_REG && insn->addrsize == 8;
+    }
+    bool number = t->form->operand[1].kind == OPK_SI || t->form->operand[1].kind == OPK_I;
+    if (how != HOW_COPY || insn->is_mem || t->form->operand[0].kind != OPK_E)
+        return false;
+    *by = strcmp(name, "add") == 0 && number   ? (int32_t)insn->imm
+          : strcmp(name, "sub") == 0 && number ? -(int32_t)insn->imm
+          : strcmp(name, "inc") == 0           ? 1
+          : strcmp(name, "dec") == 0           ? -1
+                                               : 0;
+    return *by != 0 && *by != INT32_MIN;
+}
+
+void rewrite_note_written(struct translator *t, enum how how)
+{
+    int32_t by;
+    if (how != HOW_COPY && how != HOW_LEA)
+        return; /* they say so themselves */
+    if (moves_register(t, how, &by))
+        operand_register_moved(t, how == HOW_LEA ? t->insn.reg : t->insn.rm, by);
+    else if (how == HOW_LEA)
+        operand_forget_registers(t, 1u << t->insn.reg);
+    else
+        operand_forget_registers(t, named_writes(t) | implied_writes(t));
 }
 
 /* ---- bit strings ---- */
@@ -767,13 +731,13 @@ bool rewrite_bit_string(struct translator *t)
     struct host_mem word = {.base = S1, .index = S2, .scale = wide ? 3 : 2};
     struct host_mem sum = {.base = S1, .index = S2}, at = based(S1, 0);
     struct operands o = {.reg = S2, .mem = &at};
-    if (insn->opsize == 2 || t->check || !emit_address(t))
+    if (insn->opsize == 2 || t->check || !operand_address(t))
         return false;
     parse(t, &enc);
     emit_bit_number(e, insn);
     emit_pext(e, S2, S2, GS_AREA + (wide ? CTX_MASK_NOT_63 : CTX_MASK_NOT_31));
     emit_lea(e, 8, S1, &word);
-    emit_lookup(e, S1);
+    operand_lookup(t);
     emit_lea(e, 8, S1, &sum);
     emit_bit_number(e, insn);
     emit_pext(e, S2, S2, GS_AREA + (wide ? CTX_MASK_63 : CTX_MASK_31));

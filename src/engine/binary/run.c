@@ -169,7 +169,7 @@ static enum engine_exit step(struct binary_vcpu *b, uint64_t limit)
         return emulate_to(b, c->insns + 1);
     }
     binary_notice_recycling(b);
-    if (b->resume && b->vm->code.block[b->resume_block].dropped)
+    if (b->resume && (b->resume_tied || b->vm->code.block[b->resume_block].dropped))
         b->resume = NULL;
     if (c->s.rip == b->retry_rip)
         binary_retry(b);

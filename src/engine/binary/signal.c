@@ -43,6 +43,7 @@ static void set_guest_rip(struct binary_vcpu *b, uint32_t n, int point)
     b->v->cpu.s.rip = b->context->base + (t->gpa & (MEMORY_PAGE_SIZE - 1)) + p->guest;
     b->resume = code_run(c, t->code + p->host);
     b->resume_block = n;
+    b->resume_tied = p->tied;
     b->resume_insns = t->insns - (unsigned)point;
 }
 

@@ -63,7 +63,7 @@ static void *host_code(const struct code *code, uint32_t n, unsigned offset, uns
     const struct point *p = &code->point[t->points];
     unsigned at = offset - (unsigned)(t->gpa & (MEMORY_PAGE_SIZE - 1));
     for (unsigned i = 0; i < t->insns; i++) {
-        if (p[i].guest == at) {
+        if (p[i].guest == at && !p[i].tied) {
             *behind = t->insns - i;
             return code_run(code, t->code + p[i].host);
         }
@@ -133,6 +133,7 @@ enum engine_exit binary_emulate_at(struct binary_vcpu *b, uintptr_t site, uint32
     b->keep_vectors = false;
     if (goes_on(b, s, forgotten)) {
         b->resume = s->resume;
+        b->resume_tied = false;
         b->resume_block = s->block;
         b->resume_insns = s->behind;
     }

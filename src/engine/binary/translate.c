@@ -57,10 +57,13 @@ static bool translate_insn(struct translator *t, enum how how)
     default: break;
     }
     uint8_t *before = t->e.at;
-    if (how != HOW_EMULATE && translate_copy(t, how))
+    if (how != HOW_EMULATE && translate_copy(t, how)) {
+        rewrite_note_written(t, how);
         return false;
+    }
     t->e.at = before;
     control_emulate(t);
+    operand_forget(t);
     /* What follows a branch that C takes is not executed; other instructions come back here. */
     return t->form->flags & X86_FORM_BRANCH;
 }
@@ -70,6 +73,12 @@ static bool translate_insn(struct translator *t, enum how how)
 static bool must_check(const struct binary_vm *vm, uint64_t offset)
 {
     return !vm->windows.guarded || vm->checked[offset / 8] >> (offset % 8) & 1;
+}
+
+/* The same of accesses that run over the end of the page that their addend is for. */
+static bool is_alone(const struct binary_vm *vm, uint64_t offset)
+{
+    return !vm->windows.guarded || vm->alone[offset / 8] >> (offset % 8) & 1;
 }
 
 /* Decodes the instruction at t->at. What is no instruction is left to C, which raises the fault. */
@@ -95,16 +104,21 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         if (status == X86_DECODE_SHORT)
             break;
         t->done = n;
-        point[n++] = (struct point){(uint16_t)(t->e.at - t->start), (uint16_t)(t->at - t->first)};
+        point[n++] = (struct point){(uint16_t)(t->e.at - t->start), (uint16_t)(t->at - t->first),
+                                    operand_holds(t)};
         if (status != X86_DECODED) {
             control_emulate(t);
             t->at++;
             return n;
         }
         t->check = must_check(t->vm, ram_offset + t->at);
+        t->alone = is_alone(t->vm, ram_offset + t->at);
         bool look = t->look;
         t->look = false;
-        ended = translate_insn(t, binary_how(&t->insn, t->key, t->vm->vm->model));
+        enum how how = binary_how(&t->insn, t->key, t->vm->vm->model);
+        ended = translate_insn(t, how);
+        if (look || !how_keeps_addends(how))
+            operand_forget(t);
         t->at = t->next;
         t->done = n;
         if (look && !ended)
@@ -143,6 +157,7 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     t.start = t.e.at;
     if (gpa2)
         take_across(&t, memory_hva(v->vm->memory, gpa2));
+    operand_forget(&t);
     emit_far_entry(&t);
     struct translation block = {
         .gpa = gpa, .gpa2 = gpa2, .key = key, .points = c->points, .first_link = c->links};

@@ -34,6 +34,15 @@ struct count_fix {
     bool negative;
 };
 
+/* What a scratch register holds: nothing that is known, or the addend for the page of [base +
+ * offset], base being a guest register that is where it was, or one of these; with them the
+ * base itself is added in. */
+enum { HELD_GS = 0xfb, HELD_FS, HELD_PAGE, HELD_NOTHING = 0xff };
+struct held {
+    uint8_t base;
+    int32_t offset;
+};
+
 struct translator {
     struct binary_vm *vm;
     struct emit e;
@@ -52,8 +61,11 @@ struct translator {
     unsigned done; /* instructions before the one at `at` */
     struct count_fix fix[2 * TRANSLATOR_EXITS + 2];
     unsigned fixes;
-    bool look;  /* for requests, behind the next instruction */
-    bool check; /* its accesses are looked at for page ends */
+    bool look;           /* for requests, behind the next instruction */
+    bool check;          /* its accesses are looked at for page ends */
+    bool alone;          /* its accesses have lookups of their own */
+    struct held held[2]; /* by S1 and S2, from one instruction to the next */
+    unsigned last_used;
     struct side_exit exit[TRANSLATOR_EXITS];
     unsigned exits;
 };
@@ -95,6 +107,13 @@ enum how {
     HOW_STRING,
 };
 
+/* Whether what runs it leaves alone what the scratch registers hold, or says what becomes of it. */
+static inline bool how_keeps_addends(enum how how)
+{
+    return (how >= HOW_COPY && how <= HOW_LEAVE) || (how >= HOW_JCC && how <= HOW_RET) ||
+           how == HOW_JCXZ;
+}
+
 /* form.c */
 enum how binary_how(const struct x86_insn *insn, uint32_t key, const struct x86_model *model);
 
@@ -112,10 +131,38 @@ bool rewrite_pop_reg(struct translator *t);
 bool rewrite_leave(struct translator *t);
 /* BT, BTS, BTR, BTC on a bit string in memory. */
 bool rewrite_bit_string(struct translator *t);
-/* S2 := the addend for an access of n bytes at [rsp + disp]. */
-void rewrite_stack(struct translator *t, int32_t disp, unsigned n);
+/* Pushes a host register: of the guest's, or a scratch register. */
+void rewrite_push(struct translator *t, unsigned reg);
 /* Loads the r/m operand (register or memory, 8 bytes) into S1. */
 bool rewrite_load_rm(struct translator *t);
+/* After an instruction for which how_keeps_addends(): what it changed is held no more. */
+void rewrite_note_written(struct translator *t, enum how how);
+
+/* operand.c: memory operands. `busy` is a scratch register that is not to be touched, or HOST_NONE.
+ */
+/* What the scratch registers hold is not known any more; whether anything is. */
+void operand_forget(struct translator *t);
+bool operand_holds(const struct translator *t);
+/* These guest registers are changed; one has moved by a number; `to` is now `from` + by. */
+void operand_forget_registers(struct translator *t, unsigned mask);
+void operand_register_moved(struct translator *t, unsigned reg, int32_t by);
+void operand_register_becomes(struct translator *t, unsigned from, unsigned to, int32_t by);
+/* A scratch register to use; what it held is forgotten. */
+unsigned operand_scratch(struct translator *t, unsigned busy);
+/* The scratch register that then holds the addend for n bytes at [base + disp]; base is not
+ * displaced. */
+unsigned operand_addend(struct translator *t, unsigned base, int32_t disp, unsigned n,
+                        unsigned busy);
+/* S1 := the linear address of the memory operand. False: it can't be done here. */
+bool operand_address(struct translator *t);
+/* Emits what finds the memory operand of n bytes, and says in `m` where it is then. With
+ * need_register, *scratch is a register that is free. */
+bool operand_memory(struct translator *t, unsigned n, bool need_register, struct host_mem *m,
+                    unsigned *scratch);
+/* S2 := the addend of the page that the address in S1 is in. */
+void operand_lookup(struct translator *t);
+/* S2 := the addend for an access of n bytes at [rsp + disp]. */
+void rewrite_stack(struct translator *t, int32_t disp, unsigned n);
 
 /* system.c: instructions whose result is the guest's and not the host's. */
 bool system_pushf(struct translator *t);
@@ -171,13 +218,18 @@ void control_go(struct translator *t, int32_t target);
 /* Writes what the side exits lead to. */
 void control_side_exits(struct translator *t);
 
-/* S1 := the current page's address + offset. */
+/* reg := the current page's address + offset. */
+static inline void emit_in_page_to(struct emit *e, unsigned reg, int32_t offset)
+{
+    struct host_mem m = {.base = (uint8_t)reg, .index = HOST_NONE, .disp = offset};
+    emit_load(e, reg, GS_AREA + CTX_BASE);
+    if (offset)
+        emit_lea(e, 8, reg, &m);
+}
+
 static inline void emit_in_page(struct emit *e, int32_t offset)
 {
-    struct host_mem m = {.base = S1, .index = HOST_NONE, .disp = offset};
-    emit_load(e, S1, GS_AREA + CTX_BASE);
-    if (offset)
-        emit_lea(e, 8, S1, &m);
+    emit_in_page_to(e, S1, offset);
 }
 
 #endif

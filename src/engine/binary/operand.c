@@ -1,0 +1,362 @@
+/*
+ * Where an instruction's memory operand is on the host: the guest's address and, from the flat
+ * table, the addend of its page.
+ *
+ * An addend stays in its scratch register for the instructions that follow, for as long as the
+ * registers of the address do not change or change by a known number. It is good for everything
+ * within a page's length of the address it was looked up for: what lies in the same page is right,
+ * and the pages next to it are guard pages in the window that the addend leads to (windows.h), so
+ * that an access that should have had another addend faults and has one of its own from then on
+ * (fault.c).
+ */
+#include "engine/binary/translator.h"
+
+/* As far from the address of its lookup an addend may be used. */
+enum { REACH = MEMORY_PAGE_SIZE };
+
+/* ---- what the scratch registers hold ---- */
+
+static unsigned register_of(unsigned i)
+{
+    return i ? S2 : S1;
+}
+
+static unsigned index_of(unsigned scratch)
+{
+    return scratch == S2;
+}
+
+void operand_forget(struct translator *t)
+{
+    t->held[0].base = t->held[1].base = HELD_NOTHING;
+}
+
+bool operand_holds(const struct translator *t)
+{
+    return t->held[0].base != HELD_NOTHING || t->held[1].base != HELD_NOTHING;
+}
+
+void operand_forget_registers(struct translator *t, unsigned mask)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(t->held); i++)
+        if (t->held[i].base < 16 && mask >> t->held[i].base & 1)
+            t->held[i].base = HELD_NOTHING;
+}
+
+void operand_register_moved(struct translator *t, unsigned reg, int32_t by)
+{
+    enum { FAR = 1 << 24 };
+    for (unsigned i = 0; i < ARRAY_LEN(t->held); i++) {
+        struct held *h = &t->held[i];
+        if (h->base != reg)
+            continue;
+        if (by > -FAR && by < FAR && h->offset > -FAR && h->offset < FAR)
+            h->offset -= by;
+        else
+            h->base = HELD_NOTHING;
+    }
+}
+
+void operand_register_becomes(struct translator *t, unsigned from, unsigned to, int32_t by)
+{
+    operand_forget_registers(t, 1u << to);
+    for (unsigned i = 0; i < ARRAY_LEN(t->held); i++)
+        if (t->held[i].base == from)
+            t->held[i] = (struct held){(uint8_t)to, t->held[i].offset - by};
+}
+
+unsigned operand_scratch(struct translator *t, unsigned busy)
+{
+    unsigned i = t->last_used == 0 ? 1 : 0;
+    if (t->held[!i].base == HELD_NOTHING && t->held[i].base != HELD_NOTHING)
+        i = !i;
+    if (register_of(i) == busy)
+        i = !i;
+    t->held[i].base = HELD_NOTHING;
+    t->last_used = i;
+    return register_of(i);
+}
+
+/* The scratch register that holds an addend for n bytes at [base + disp], or HOST_NONE. */
+static unsigned find_held(struct translator *t, unsigned base, int32_t disp, unsigned n,
+                          unsigned busy)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(t->held) && !t->alone; i++) {
+        const struct held *h = &t->held[i];
+        int64_t from = (int64_t)disp - h->offset;
+        if (h->base == base && from >= -REACH && from + n <= REACH && register_of(i) != busy) {
+            t->last_used = i;
+            return register_of(i);
+        }
+    }
+    return HOST_NONE;
+}
+
+static void hold(struct translator *t, unsigned scratch, unsigned base, int32_t offset)
+{
+    t->held[index_of(scratch)] = (struct held){(uint8_t)base, offset};
+}
+
+/* ---- looking up ---- */
+
+static struct host_mem based(unsigned base, int32_t disp)
+{
+    return (struct host_mem){.base = (uint8_t)base, .index = HOST_NONE, .disp = disp};
+}
+
+/* to := the addend of the page that the address in `reg` is in. */
+static void emit_lookup(struct emit *e, unsigned to, unsigned reg)
+{
+    emit_rorx(e, to, reg, 12);
+    emit_move32(e, to, to);
+    struct host_mem m = {.base = HOST_NONE, .index = (uint8_t)to, .scale = 3, .gs = true};
+    emit_op_mem(e, 8, 0x8b, to, &m);
+}
+
+/* Leaves for C if the n bytes at the address in `reg`, a scratch register, are not in one page. No
+ * flags: JRCXZ is the one branch that needs none. */
+static void emit_page_end_check(struct translator *t, unsigned reg, unsigned n)
+{
+    struct emit *e = &t->e;
+    struct host_mem last = based(HOST_RCX, (int32_t)n - 1);
+    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_pext(e, HOST_RCX, reg, GS_AREA + CTX_OFFSET_MASK);
+    emit_lea(e, 8, HOST_RCX, &last);
+    emit_rorx(e, HOST_RCX, HOST_RCX, 12);
+    emit_movzx8(e, HOST_RCX, HOST_RCX);
+    uint8_t *inside = emit_jrcxz(e);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    control_emulate_aside(t);
+    emit_here(e, inside);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+}
+
+/* Whether to look for a page end within n bytes. */
+static bool must_check(const struct translator *t, unsigned n)
+{
+    return n > 1 && t->check;
+}
+
+/* Returns the scratch register with the addend for n bytes at [base + disp]; the base's value is in
+ * host register `value`. */
+static unsigned addend(struct translator *t, unsigned base, unsigned value, int32_t disp,
+                       unsigned n, unsigned busy)
+{
+    struct emit *e = &t->e;
+    struct host_mem at = based(value, disp);
+    if (must_check(t, n)) {
+        unsigned address = operand_scratch(t, busy);
+        emit_lea(e, 8, address, &at);
+        emit_page_end_check(t, address, n);
+    }
+    unsigned to = find_held(t, base, disp, n, busy);
+    if (to != HOST_NONE)
+        return to;
+    to = operand_scratch(t, busy);
+    bool near = !t->alone && disp >= -REACH && disp + (int32_t)n <= REACH;
+    if (!near && disp)
+        emit_lea(e, 8, to, &at);
+    emit_lookup(e, to, near || !disp ? value : to);
+    hold(t, to, base, near ? 0 : disp);
+    return to;
+}
+
+unsigned operand_addend(struct translator *t, unsigned base, int32_t disp, unsigned n,
+                        unsigned busy)
+{
+    return addend(t, base, base, disp, n, busy);
+}
+
+void operand_lookup(struct translator *t)
+{
+    operand_forget(t);
+    emit_lookup(&t->e, S2, S1);
+}
+
+void rewrite_stack(struct translator *t, int32_t disp, unsigned n)
+{
+    struct emit *e = &t->e;
+    struct host_mem m = based(HOST_RSP, disp);
+    operand_forget(t);
+    if (must_check(t, n)) {
+        emit_lea(e, 8, S1, &m);
+        emit_page_end_check(t, S1, n);
+    }
+    if (disp)
+        emit_lea(e, 8, S2, &m);
+    emit_lookup(e, S2, disp ? S2 : HOST_RSP);
+}
+
+/* ---- kinds of operands ---- */
+
+static bool through_segment(const struct x86_insn *insn)
+{
+    return insn->segment == X86_FS || insn->segment == X86_GS;
+}
+
+bool operand_address(struct translator *t)
+{
+    const struct x86_insn *insn = &t->insn;
+    struct emit *e = &t->e;
+    struct host_mem m = {.base = HOST_NONE, .index = HOST_NONE, .scale = insn->scale};
+    int64_t disp = insn->disp;
+    operand_forget(t);
+    if (insn->base == X86_BASE_RIP) {
+        emit_load(e, S1, GS_AREA + CTX_BASE);
+        m.base = S1;
+        disp += t->next;
+    } else if (insn->base != X86_NO_REG) {
+        m.base = insn->base;
+        if (displaced(insn->base)) {
+            emit_load(e, S1, GS_GPR(insn->base));
+            m.base = S1;
+        }
+    }
+    if (insn->index != X86_NO_REG) {
+        m.index = insn->index;
+        if (displaced(insn->index)) {
+            emit_load(e, S2, GS_GPR(insn->index));
+            m.index = S2;
+        }
+    }
+    if (disp != (int32_t)disp)
+        return false;
+    m.disp = (int32_t)disp;
+    emit_lea(e, insn->addrsize, S1, &m);
+    if (through_segment(insn)) {
+        struct host_mem sum = {.base = S1, .index = S2};
+        emit_load(e, S2, GS_VCPU + (insn->segment == X86_FS ? STATE_FS_BASE : STATE_GS_BASE));
+        emit_lea(e, 8, S1, &sum);
+    }
+    return true;
+}
+
+/* [register + disp]. */
+static void based_operand(struct translator *t, unsigned n, bool need_register, struct host_mem *m,
+                          unsigned *scratch)
+{
+    unsigned base = t->insn.base;
+    int32_t disp = (int32_t)t->insn.disp;
+    if (!displaced(base)) {
+        unsigned a = addend(t, base, base, disp, n, HOST_NONE);
+        *m = (struct host_mem){.base = (uint8_t)base, .index = (uint8_t)a, .disp = disp};
+        if (need_register)
+            *scratch = operand_scratch(t, a);
+        return;
+    }
+    unsigned value = operand_scratch(t, HOST_NONE);
+    emit_load(&t->e, value, GS_GPR(base));
+    unsigned a = addend(t, base, value, disp, n, value);
+    *m = (struct host_mem){.base = (uint8_t)value, .index = (uint8_t)a, .disp = disp};
+    if (need_register) {
+        emit_lea(&t->e, 8, value, m);
+        *m = based(value, 0);
+        *scratch = operand_scratch(t, value);
+    }
+}
+
+/* [register + register * scale + disp], at the cost of an instruction more than in two scratch
+ * registers: for when the other one holds something. */
+static void indexed_operand(struct translator *t, unsigned n, bool need_register,
+                            struct host_mem *m, unsigned *scratch)
+{
+    const struct x86_insn *insn = &t->insn;
+    struct emit *e = &t->e;
+    struct host_mem at = {.base = insn->base,
+                          .index = insn->index,
+                          .scale = insn->scale,
+                          .disp = (int32_t)insn->disp};
+    unsigned a = operand_scratch(t, HOST_NONE);
+    struct host_mem sum = {.base = insn->base, .index = (uint8_t)a};
+    emit_lea(e, 8, a, &at);
+    if (must_check(t, n))
+        emit_page_end_check(t, a, n);
+    emit_lookup(e, a, a);
+    emit_lea(e, 8, a, &sum);
+    at.base = (uint8_t)a;
+    *m = at;
+    if (need_register)
+        *scratch = operand_scratch(t, a);
+}
+
+/* What an operand without registers of its own is relative to: where the guest's value of it is,
+ * from GS, and its name among the bases. */
+struct fixed {
+    int32_t value;
+    unsigned base;
+    int64_t disp;
+};
+
+static bool is_fixed(const struct translator *t, struct fixed *f)
+{
+    const struct x86_insn *insn = &t->insn;
+    if (insn->addrsize != 8 || insn->index != X86_NO_REG)
+        return false;
+    if (insn->base == X86_BASE_RIP && !through_segment(insn))
+        *f = (struct fixed){GS_AREA + CTX_BASE, HELD_PAGE, insn->disp + t->next};
+    else if (insn->base == X86_NO_REG && insn->segment == X86_FS)
+        *f = (struct fixed){GS_VCPU + STATE_FS_BASE, HELD_FS, insn->disp};
+    else if (insn->base == X86_NO_REG && insn->segment == X86_GS)
+        *f = (struct fixed){GS_VCPU + STATE_GS_BASE, HELD_GS, insn->disp};
+    else
+        return false;
+    return f->disp == (int32_t)f->disp;
+}
+
+/* The scratch register has the base and the addend in one. */
+static void fixed_operand(struct translator *t, const struct fixed *f, unsigned n,
+                          bool need_register, struct host_mem *m, unsigned *scratch)
+{
+    struct emit *e = &t->e;
+    int32_t disp = (int32_t)f->disp;
+    unsigned a = must_check(t, n) ? HOST_NONE : find_held(t, f->base, disp, n, HOST_NONE);
+    if (a == HOST_NONE) {
+        struct host_mem at = based(S1, disp), sum = {.base = S2, .index = S1};
+        operand_forget(t);
+        emit_load(e, S1, f->value);
+        emit_lea(e, 8, S2, &at);
+        if (must_check(t, n))
+            emit_page_end_check(t, S2, n);
+        emit_lookup(e, S2, S2);
+        emit_lea(e, 8, S2, &sum);
+        a = S2;
+        t->last_used = index_of(S2);
+        hold(t, S2, f->base, disp);
+    }
+    *m = based(a, disp);
+    if (need_register)
+        *scratch = operand_scratch(t, a);
+}
+
+bool operand_memory(struct translator *t, unsigned n, bool need_register, struct host_mem *m,
+                    unsigned *scratch)
+{
+    const struct x86_insn *insn = &t->insn;
+    struct emit *e = &t->e;
+    struct fixed fixed;
+    bool plain = insn->base < 16 && insn->addrsize == 8 && !through_segment(insn);
+    if (plain && insn->index == X86_NO_REG) {
+        based_operand(t, n, need_register, m, scratch);
+        return true;
+    }
+    if (plain && !displaced(insn->base) && !displaced(insn->index) && operand_holds(t)) {
+        indexed_operand(t, n, need_register, m, scratch);
+        return true;
+    }
+    if (is_fixed(t, &fixed)) {
+        fixed_operand(t, &fixed, n, need_register, m, scratch);
+        return true;
+    }
+    if (!operand_address(t))
+        return false;
+    if (must_check(t, n))
+        emit_page_end_check(t, S1, n);
+    emit_lookup(e, S2, S1);
+    *m = (struct host_mem){.base = S1, .index = S2};
+    if (need_register) {
+        emit_lea(e, 8, S1, m);
+        *m = based(S1, 0);
+        *scratch = S2;
+    }
+    return true;
+}
