@@ -131,7 +131,7 @@ TEST(a_dropped_blocks_inner_entry_leads_away_with_its_number)
     const uint8_t *near = near_entry(&c, b);
     uint32_t number;
     memcpy(&number, near + 2, 4);
-    CHECK(near[0] == 0x41 && near[1] == 0xbf); /* mov r15d */
+    CHECK(near[0] == 0x41 && near[1] == 0xbb); /* mov r11d */
     CHECK_EQ(number, b);
     CHECK_EQ(near[6], 0xe9);
     CHECK(leads_to(near + 7) == stale);
