@@ -20,6 +20,7 @@ static void forget_all_jumps(struct jumps *j)
     bytes_fill(j->pages, 0, sizeof j->pages);
     clear_tag(j, 0);
     j->count = 0;
+    j->global = false;
 }
 
 static void forget_local_jumps(struct jumps *j)
@@ -31,6 +32,8 @@ static void forget_local_jumps(struct jumps *j)
     for (unsigned i = 0; i < j->count; i++)
         clear_tag(j, j->filled[i]);
     j->count = 0;
+    if (!j->global)
+        bytes_fill(j->pages, 0, sizeof j->pages);
 }
 
 static unsigned page_bit(uint64_t lin)
@@ -45,6 +48,7 @@ void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global)
         j->filled[j->count] = (uint16_t)i;
     if (!global && j->count <= ARRAY_LEN(j->filled))
         j->count++;
+    j->global |= global;
     unsigned page = page_bit(rip);
     j->pages[page / 64] |= BIT(page % 64);
     j->area->entry[i].to = to;
@@ -157,7 +161,9 @@ void spaces_forget_page(struct spaces *s, uint64_t lin)
             continue;
         table_drop(&s->space[n].ac, lin);
         table_drop(&s->space[n].user, lin);
-        forget_jumps_to(&s->space[n].jumps, lin);
+        /* INVLPG is about the current PCID, and global pages of all (SDM 3, 4.10.4.1). */
+        if (n == s->current || s->space[n].jumps.global)
+            forget_jumps_to(&s->space[n].jumps, lin);
     }
 }
 

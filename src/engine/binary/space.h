@@ -35,6 +35,7 @@ struct jumps {
     struct jump_area *area;
     uint16_t filled[4096];
     unsigned count; /* more than there is room for: all of them may be */
+    bool global;    /* some are of pages that are */
     /* A bit for each page that may have an entry, by the low bits of its number: most pages that
      * INVLPG names hold no code. */
     uint64_t pages[JUMP_PAGE_BITS / 64];
