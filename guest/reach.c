@@ -93,6 +93,7 @@ enum how {
     INDEX8,
     DISP_HIGH,
     DISP_LOW,
+    DISP_64,
     FS_BASE,
     GS_BASE,
     FS_32,
@@ -116,6 +117,7 @@ enum {
     AVX2 = 256,
     LOOSE = 512,    /* made of several accesses: CR2 and memory, when it faults, are some of them */
     ALIGNED = 1024, /* faults when it is not aligned, or what it leaves depends on where it is */
+    AVX512 = 4096,
     UPDATES = 2048, /* asks for a page that can be written, and writes what was there */
 };
 
@@ -125,6 +127,9 @@ struct form {
     enum how how;
     unsigned size, flags;
 };
+
+/* K1 chooses the first element. */
+#define ONE_ELEMENT "kxnorw %k1, %k1, %k1\n kshiftrw $15, %k1, %k1\n"
 
 /* The operand is at [rbx] and so on, as `how` says; RCX is 1 where it is not in the address. */
 #define FORMS(F)                                                                                   \
@@ -244,7 +249,27 @@ struct form {
     F(maskmov, BASE, 16, AVX | WRITES, "vpcmpeqd %xmm14, %xmm14, %xmm14\n",                        \
       "vmaskmovps %ymm15, %ymm14, (%rbx)")                                                         \
     F(gather, INDEX8, 8, AVX2 | LOOSE, "vmovq %rcx, %xmm13\n vmovq %rax, %xmm14\n",                \
-      "vgatherqpd %xmm14, (%rbx, %xmm13, 8), %xmm12")
+      "vgatherqpd %xmm14, (%rbx, %xmm13, 8), %xmm12")                                              \
+    F(zmm_load, BASE, 64, AVX512, "", "vmovups (%rbx), %zmm0")                                     \
+    F(zmm_load_r15, SUM, 64, AVX512, "", "vmovdqu64 (%r14, %r15), %zmm29")                         \
+    F(zmm_load_disp8, DISP_64, 64, AVX512, "", "vmovdqu8 64(%rbx), %zmm0")                         \
+    F(zmm_store, BASE, 64, AVX512 | WRITES, "", "vmovdqu64 %zmm31, (%r15)")                        \
+    F(zmm_store_disp8, DISP_64, 64, AVX512 | WRITES, "", "vmovdqu32 %zmm31, 64(%rbx)")             \
+    F(ymm_store_evex, SUM, 32, AVX512 | WRITES, "", "vmovdqu64 %ymm31, (%rbx, %rcx)")              \
+    F(broadcast, BASE, 4, AVX512, "", "vpaddd (%rbx){1to16}, %zmm31, %zmm0")                       \
+    F(broadcast_disp8, DISP_64, 8, AVX512, "", "vpaddq 64(%rbx){1to8}, %zmm31, %zmm0")             \
+    F(xmm_high, BASE, 16, AVX512, "", "vpternlogq $0x55, (%r14), %xmm30, %xmm0")                   \
+    F(masked_load, BASE, 4, AVX512, ONE_ELEMENT, "vmovdqu32 (%rbx), %zmm0{%k1}{z}")                \
+    F(masked_store, BASE, 4, AVX512 | WRITES, ONE_ELEMENT, "vmovdqu32 %zmm31, (%rbx){%k1}")        \
+    F(compress, BASE, 8, AVX512 | WRITES, ONE_ELEMENT, "vpcompressq %zmm31, (%rbx){%k1}")          \
+    F(expand, BASE, 8, AVX512, ONE_ELEMENT, "vpexpandq (%rbx), %zmm0{%k1}{z}")                     \
+    F(narrow_store, BASE, 16, AVX512 | WRITES, "", "vpmovdb %zmm31, (%rbx)")                       \
+    F(mask_load, BASE, 8, AVX512, "", "kmovq (%r14), %k3")                                         \
+    F(mask_store, BASE, 8, AVX512 | WRITES, "", "kmovq %k0, (%r15)")                               \
+    F(gather_512, INDEX8, 8, AVX512 | LOOSE, ONE_ELEMENT "vmovq %rcx, %xmm13\n",                   \
+      "vgatherqpd (%rbx, %zmm13, 8), %zmm12{%k1}")                                                 \
+    F(scatter_512, INDEX8, 8, AVX512 | WRITES | LOOSE, ONE_ELEMENT "vmovq %rcx, %xmm13\n",         \
+      "vscatterqpd %zmm31, (%rbx, %zmm13, 8){%k1}")
 
 /* Each begins with an access to a page that has the same lower bits. */
 #define DEFINE(name, how, size, flags, before, text)                                               \
@@ -331,6 +356,7 @@ static bool put_address(const struct form *f, struct context *c, uint64_t at)
     case INDEX8: put_scaled(c, at, 3); return true;
     case DISP_HIGH: c->rbx = at - 0x7fffffc0; return true;
     case DISP_LOW: c->rbx = at + 0x80000000; return true;
+    case DISP_64: c->rbx = at - 64; return true;
     case FS_BASE: set_base(MSR_FS_BASE, &rest); break;
     case GS_BASE: set_base(MSR_GS_BASE, &rest); break;
     case FS_32:
@@ -358,7 +384,7 @@ static bool put_address(const struct form *f, struct context *c, uint64_t at)
 /* ---- one access ---- */
 
 static unsigned complaints;
-static bool avx, avx2;
+static bool avx, avx2, avx512;
 
 static void complain(const struct form *f, unsigned level, uint64_t at, const char *what,
                      uint64_t got, uint64_t want)
@@ -480,18 +506,22 @@ static void prepare(void)
     avx = c & 1 << 28;
     cpuid(7, &a, &b, &c, &d);
     avx2 = avx && b & 1 << 5;
+    avx512 = avx2 && b & 1 << 16;
     if (avx) {
         write_cr4(read_cr4() | 1 << 18);
-        __asm__ volatile("xsetbv" : : "a"(7), "d"(0), "c"(0));
+        __asm__ volatile("xsetbv" : : "a"(avx512 ? 0xe7 : 7), "d"(0), "c"(0));
         __asm__ volatile(
             "vpcmpeqd %xmm15, %xmm15, %xmm15\n\tvinsertf128 $1, %xmm15, %ymm15, %ymm15");
     }
+    if (avx512)
+        __asm__ volatile("vpternlogd $0xff, %zmm31, %zmm31, %zmm31");
     __asm__ volatile("fninit\n\tpcmpeqd %xmm15, %xmm15");
 }
 
 static bool can_run(const struct form *f)
 {
-    return !(f->flags & AVX2 && !avx2) && !(f->flags & AVX && !avx);
+    return !(f->flags & AVX2 && !avx2) && !(f->flags & AVX && !avx) &&
+           !(f->flags & AVX512 && !avx512);
 }
 
 /* Low memory is mapped where it is, and not looked at here. */

@@ -46,6 +46,10 @@ static const struct {
     {2, {0x67, 0x8b}},                   /* 32-bit addresses */
     {3, {0x0f, 0x10, 0x00}},             /* movups */
     {4, {0xc5, 0xfc, 0x11, 0x00}},       /* vmovups ymm */
+    {5, {0x62, 0xf1, 0xfe, 0x48, 0x6f}}, /* vmovdqu64 zmm */
+    {5, {0x62, 0x01, 0x7e, 0x4a, 0x7f}}, /* vmovdqu32 of zmm16 to zmm31, masked */
+    {5, {0x62, 0x92, 0xfd, 0x41, 0xa1}}, /* vpscatterqq */
+    {1, {0x62}},                         /* EVEX */
     {3, {0x48, 0x0f, 0xab}},             /* bts m, r64 */
     {3, {0x48, 0x0f, 0xc7}},             /* cmpxchg16b and more */
     {2, {0x48, 0xbc}},                   /* mov rsp, imm64 */
@@ -150,7 +154,9 @@ _Noreturn void wild_main(const uint32_t *info)
     unsigned level = state & 1 ? 3 : 0;
     write_cr0((read_cr0() | CR0_MP | CR0_NE) & ~(unsigned long)(CR0_EM | CR0_TS));
     write_cr4(read_cr4() | CR4_OSFXSR | 1 << 10 | 1 << 16 | 1 << 18);
-    __asm__ volatile("xsetbv" : : "a"(7), "d"(0), "c"(0));
+    uint32_t a, b, c, d;
+    cpuid(0xd, &a, &b, &c, &d);
+    __asm__ volatile("xsetbv" : : "a"(a & 0xe7), "d"(0), "c"(0));
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE);
     write_code();
     wrmsr(MSR_LSTAR, somewhere());

@@ -63,19 +63,23 @@ def test_random_code(t):
         assert status in (POWERED_OFF, CRASHED, ENDED) or status % 2 == 1, (seed, status)
 
 
-def wild64(t, engine, seeds):
+def wild64(t, engine, seeds, *more):
     """Random 64-bit code. What ends it is the guest's own, or this test."""
     t.needs_engine(engine)
     for seed in seeds:
         status = watch(t, ["run", "--engine", engine, "--kernel", t.build / "guest/wild64.elf",
                            "--append", str(seed), "--memory", "32M", "--no-reboot", "--debug-exit",
-                           "--console", "null"])
+                           "--console", "null", *more])
         own = status > 0 and status % 2 == 1  # by the debug exit; a signal's number is negative
         assert own or status in (POWERED_OFF, CRASHED, ENDED), (seed, status)
 
 
 def test_random_64_bit_code_run_as_it_is(t):
     wild64(t, "binary", range(1, 21))
+
+
+def test_random_64_bit_code_with_the_hosts_instructions(t):
+    wild64(t, "binary", range(21, 33), "--cpu", "host")
 
 
 def test_random_64_bit_code_emulated(t):
