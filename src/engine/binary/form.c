@@ -57,7 +57,7 @@ static const struct named named[] = {
     {"nop", HOW_NOTHING},
     {"out_dx", HOW_EMULATE},
     {"out_i", HOW_EMULATE},
-    {"pause", HOW_EMULATE},
+    {"pause", HOW_PAUSE},
     {"pop_r", HOW_POP_REG},
     {"pop_rm", HOW_EMULATE},
     {"pop_seg", HOW_EMULATE},

@@ -47,6 +47,18 @@ static void set_guest_rip(struct binary_vcpu *b, uint32_t n, int point)
     b->resume_insns = t->insns - (unsigned)point;
 }
 
+/* Whether instruction `point` of block n comes right behind STI: it runs before an interrupt. */
+static bool in_shadow(const struct binary_vcpu *b, uint32_t n, int point)
+{
+    enum { STI = 0xfb };
+    const struct translation *t = &b->vm->code.block[n];
+    const struct point *p = &b->vm->code.point[t->points];
+    if (point == 0 || p[point].guest - p[point - 1].guest != 1)
+        return false;
+    const uint8_t *before = memory_hva(b->v->vm->memory, t->gpa + p[point - 1].guest);
+    return before && *before == STI;
+}
+
 static bool in_entry(uintptr_t rip)
 {
     return rip >= (uintptr_t)binary_enter_look && rip < (uintptr_t)binary_leave;
@@ -73,7 +85,8 @@ static void look_at_request(struct binary_vcpu *b, ucontext_t *uc)
     }
     uint32_t n = code_at(&b->vm->code, rip);
     int point = n ? code_point(&b->vm->code, n, rip, &exact) : -1;
-    if (exact || (point >= 0 && binary_string_undo(b->context, rip, regs))) {
+    if ((exact && !in_shadow(b, n, point)) ||
+        (point >= 0 && binary_string_undo(b->context, rip, regs))) {
         set_guest_rip(b, n, point);
         leave(b, uc, LEAVE_REQUEST);
         return;

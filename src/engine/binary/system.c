@@ -69,6 +69,28 @@ void system_write_flags(struct emit *e)
     to_guest_stack(e);
 }
 
+/* A jump that is taken if nothing is asked of the vCPU; the guest's RCX is in the context there. */
+static uint8_t *emit_unless_asked(struct emit *e)
+{
+    struct host_mem request = {HOST_NONE, HOST_NONE, 0, true,
+                               GS_VCPU + (int32_t)offsetof(struct engine_vcpu, cpu.request)};
+    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_op_mem(e, 4, 0x8b, HOST_RCX, &request);
+    uint8_t *nothing = emit_jrcxz(e);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    return nothing;
+}
+
+/* Leaves at t->at if anything is asked of the vCPU. */
+static void emit_look(struct translator *t)
+{
+    struct emit *e = &t->e;
+    uint8_t *nothing = emit_unless_asked(e);
+    control_request(t);
+    emit_here(e, nothing);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+}
+
 /* A supervisor's POPF that changes nothing but the status flags, DF and IF. The flags from before
  * are of no use once the new ones are read, but until then they are the guest's. */
 bool system_popf(struct translator *t)
@@ -96,7 +118,7 @@ bool system_popf(struct translator *t)
     system_write_flags(e);
     t->at = t->next;
     t->done++;
-    system_look(t);
+    emit_look(t);
     return true;
 }
 
@@ -108,33 +130,23 @@ bool system_cli(struct translator *t)
     return true;
 }
 
-void system_look(struct translator *t)
-{
-    struct emit *e = &t->e;
-    struct host_mem request = {HOST_NONE, HOST_NONE, 0, true,
-                               GS_VCPU + (int32_t)offsetof(struct engine_vcpu, cpu.request)};
-    emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
-    emit_op_mem(e, 4, 0x8b, HOST_RCX, &request);
-    uint8_t *nothing = emit_jrcxz(e);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    control_request(t);
-    emit_here(e, nothing);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-}
-
-/* The instruction behind STI runs before an interrupt is taken: only where that is one that goes
- * straight on is it done here. */
+/* An interrupt that waits is C's, which knows of the instruction behind STI that runs before it is
+ * taken; one that comes right behind STI finds that the signal handler knows (in_shadow()). HLT is
+ * for C, and so is STI in front of it: between the two C would look for interrupts. */
 bool system_sti(struct translator *t)
 {
+    struct emit *e = &t->e;
     struct x86_insn next;
-    if (t->is_across || t->next >= MEMORY_PAGE_SIZE ||
-        x86_decode(t->page + t->next, MEMORY_PAGE_SIZE - t->next, X86_CODE64, &next) != X86_DECODED)
+    if (t->is_across || t->next >= MEMORY_PAGE_SIZE || t->done + 2 > TRANSLATOR_INSNS ||
+        x86_decode(t->page + t->next, MEMORY_PAGE_SIZE - t->next, X86_CODE64, &next) !=
+            X86_DECODED ||
+        binary_how(&next, t->key, t->vm->vm->model) == HOW_EMULATE)
         return false;
-    enum how how = binary_how(&next, t->key, t->vm->vm->model);
-    if (how < HOW_COPY || how > HOW_LEAVE)
-        return false;
-    emit_store_imm64(&t->e, GS_AREA + CTX_IF, FLAG_IF);
-    t->look = true;
+    uint8_t *nothing = emit_unless_asked(e);
+    control_emulate_aside(t);
+    emit_here(e, nothing);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_store_imm64(e, GS_AREA + CTX_IF, FLAG_IF);
     return true;
 }
 

@@ -30,6 +30,7 @@ static bool translate_copy(struct translator *t, enum how how)
     case HOW_STI: return system_sti(t);
     case HOW_FROM_SEG: return system_from_seg(t);
     case HOW_SWAPGS: return system_swapgs(t);
+    case HOW_PAUSE: return t->vm->vm->vcpus == 1; /* there is no one to wait for */
     case HOW_STRING: return rewrite_string(t);
     case HOW_RDTSC: return system_rdtsc(t);
     case HOW_RDPKRU: return system_rdpkru(t);
@@ -113,16 +114,12 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         }
         t->check = must_check(t->vm, ram_offset + t->at);
         t->alone = is_alone(t->vm, ram_offset + t->at);
-        bool look = t->look;
-        t->look = false;
         enum how how = binary_how(&t->insn, t->key, t->vm->vm->model);
         ended = translate_insn(t, how);
-        if (look || !how_keeps_addends(how))
+        if (!how_keeps_addends(how))
             operand_forget(t);
         t->at = t->next;
         t->done = n;
-        if (look && !ended)
-            system_look(t);
     }
     if (n && !ended)
         control_go(t, (int32_t)t->at);

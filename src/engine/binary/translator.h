@@ -61,7 +61,6 @@ struct translator {
     unsigned done; /* instructions before the one at `at` */
     struct count_fix fix[2 * TRANSLATOR_EXITS + 2];
     unsigned fixes;
-    bool look;           /* for requests, behind the next instruction */
     bool check;          /* its accesses are looked at for page ends */
     bool alone;          /* its accesses have lookups of their own */
     struct held held[2]; /* by S1 and S2, from one instruction to the next */
@@ -105,6 +104,7 @@ enum how {
     HOW_SYSRET,
     HOW_RDTSC,
     HOW_STRING,
+    HOW_PAUSE,
 };
 
 /* Whether what runs it leaves alone what the scratch registers hold, or says what becomes of it. */
@@ -174,8 +174,6 @@ bool system_swapgs(struct translator *t);
 bool system_rdpkru(struct translator *t);
 bool system_rdtsc(struct translator *t);
 bool system_set_ac(struct translator *t, bool ac);
-/* Leaves at t->at if anything is asked of the vCPU. */
-void system_look(struct translator *t);
 
 /* S1 := what PUSHF pushes, using S2; the host's flags := S1's status flags and DF. */
 void system_read_flags(struct emit *e);
