@@ -48,6 +48,7 @@ struct context {
     /* Of a string instruction: elements behind those that are being done, addends; and masks that
      * make a number of bytes one of elements of 1, 2, 4 and 8 bytes. */
     uint64_t string_rest, string_si, string_di, mask_string[4];
+    uint64_t no_fsgsbase; /* 0: the guest may use RDFSBASE and its like */
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
 
@@ -94,6 +95,7 @@ AT(string_rest, CTX_STRING_REST);
 AT(string_si, CTX_STRING_SI);
 AT(string_di, CTX_STRING_DI);
 AT(mask_string, CTX_MASK_STRING);
+AT(no_fsgsbase, CTX_NO_FSGSBASE);
 AT(fpu, CTX_FPU);
 #undef AT
 _Static_assert(sizeof(struct context) == CONTEXT_SIZE, "the vCPU comes behind it");

@@ -126,6 +126,12 @@ void emit_move32(struct emit *e, unsigned to, unsigned from)
     op_reg(e, 4, 0x8b, to, from);
 }
 
+void emit_move16(struct emit *e, unsigned to, unsigned from)
+{
+    emit_byte(e, 0x66);
+    op_reg(e, 2, 0x8b, to, from);
+}
+
 void emit_move_imm(struct emit *e, unsigned to, uint32_t imm)
 {
     if (to & 8)

@@ -83,6 +83,8 @@ void emit_store_imm64(struct emit *e, int32_t gs_disp, int32_t imm);
 /* mov r64, r64; mov r32, r32. */
 void emit_move(struct emit *e, unsigned to, unsigned from);
 void emit_move32(struct emit *e, unsigned to, unsigned from);
+/* mov r16, r16. */
+void emit_move16(struct emit *e, unsigned to, unsigned from);
 /* mov r32, imm32. */
 void emit_move_imm(struct emit *e, unsigned to, uint32_t imm);
 /* not r64, which leaves the flags alone. */

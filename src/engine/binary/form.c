@@ -9,9 +9,13 @@
 #include "engine/binary/translator.h"
 #include "x86/native.h"
 
+/* At which levels a form is run so; at the others it is emulated. */
+enum level { ANY, KERNEL, USER };
+
 struct named {
     const char *sem;
     enum how how;
+    enum level level;
 };
 
 /* By the name of the semantic function. Sorted. */
@@ -20,7 +24,7 @@ static const struct named named[] = {
     {"call", HOW_CALL},
     {"call_rm", HOW_CALL_RM},
     {"clflush", HOW_EMULATE},
-    {"cli", HOW_CLI},
+    {"cli", HOW_CLI, KERNEL},
     {"cpuid", HOW_EMULATE},
     {"enter", HOW_EMULATE},
     {"fldenv", HOW_EMULATE},
@@ -50,10 +54,12 @@ static const struct named named[] = {
     {"lss", HOW_EMULATE},
     {"maskmovdqu", HOW_EMULATE},
     {"maskmovq", HOW_EMULATE},
+    {"mov_from_cr", HOW_FROM_CR, KERNEL},
     {"mov_from_seg", HOW_FROM_SEG},
     {"mov_moffs_load", HOW_EMULATE},
     {"mov_moffs_store", HOW_EMULATE},
     {"mov_to_seg", HOW_EMULATE},
+    {"movs", HOW_STRING},
     {"nop", HOW_NOTHING},
     {"out_dx", HOW_EMULATE},
     {"out_i", HOW_EMULATE},
@@ -61,18 +67,29 @@ static const struct named named[] = {
     {"pop_r", HOW_POP_REG},
     {"pop_rm", HOW_EMULATE},
     {"pop_seg", HOW_EMULATE},
-    {"popf", HOW_POPF},
+    {"popf", HOW_POPF, KERNEL},
     {"prefetch", HOW_NOTHING},
     {"push_i", HOW_PUSH_IMM},
     {"push_r", HOW_PUSH_REG},
     {"push_rm", HOW_PUSH_RM},
     {"push_seg", HOW_EMULATE},
     {"pushf", HOW_PUSHF},
+    {"rdfsbase", HOW_BASE},
+    {"rdgsbase", HOW_BASE},
+    {"rdpkru", HOW_RDPKRU},
     {"rdpmc", HOW_EMULATE},
+    {"rdtsc", HOW_RDTSC},
+    {"rdtscp", HOW_RDTSC},
     {"ret", HOW_RET},
-    {"sti", HOW_STI},
+    {"sti", HOW_STI, KERNEL},
+    {"stos", HOW_STRING},
+    {"swapgs", HOW_SWAPGS, KERNEL},
+    {"syscall", HOW_SYSCALL, USER},
+    {"sysret", HOW_SYSRET, KERNEL},
     {"ud", HOW_EMULATE},
     {"vmaskmovdqu", HOW_EMULATE},
+    {"wrfsbase", HOW_BASE},
+    {"wrgsbase", HOW_BASE},
     {"xlat", HOW_EMULATE},
 };
 
@@ -100,20 +117,20 @@ static bool mode_allows(const struct x86_form *form, uint32_t key)
     return false;
 }
 
-static enum how how_named(const char *sem)
+static const struct named *find_named(const char *sem)
 {
     size_t low = 0, high = ARRAY_LEN(named);
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         int order = strcmp(sem, named[middle].sem);
         if (order == 0)
-            return named[middle].how;
+            return &named[middle];
         if (order < 0)
             high = middle;
         else
             low = middle + 1;
     }
-    return HOW_COPY;
+    return NULL;
 }
 
 /* Memory that the ModRM byte does not name, or not all of it: strings, bit strings, gathers. */
@@ -160,28 +177,19 @@ enum how binary_how(const struct x86_insn *insn, uint32_t key, const struct x86_
         return HOW_EMULATE;
     if (form->feature == X86_FEATURE_SMAP && !(key & KEY_USER))
         return insn->modrm == 0xcb ? HOW_STAC : HOW_CLAC;
-    enum how how = how_named(form->sem);
-    if (how == HOW_NOTHING)
+    const struct named *known = find_named(form->sem);
+    enum how how = known ? known->how : HOW_COPY;
+    if (known && known->level != ANY && (known->level == USER) != !!(key & KEY_USER))
+        return HOW_EMULATE;
+    if (how == HOW_RDPKRU && !(key & KEY_PKU))
+        return HOW_EMULATE;
+    if (how == HOW_NOTHING || how >= HOW_SYSTEM)
         return how;
-    if (strcmp(form->sem, "swapgs") == 0 && !(key & KEY_USER))
-        return HOW_SWAPGS;
-    if (strcmp(form->sem, "syscall") == 0 && (key & KEY_USER))
-        return HOW_SYSCALL;
-    if (strcmp(form->sem, "sysret") == 0 && !(key & KEY_USER))
-        return HOW_SYSRET;
-    if (strcmp(form->sem, "rdtsc") == 0 || strcmp(form->sem, "rdtscp") == 0)
-        return HOW_RDTSC;
-    if (strcmp(form->sem, "stos") == 0 || strcmp(form->sem, "movs") == 0)
-        return HOW_STRING;
-    if (strcmp(form->sem, "rdpkru") == 0 && (key & KEY_PKU))
-        return HOW_RDPKRU;
     if ((form->flags & X86_FORM_PRIVILEGED) || !mode_allows(form, key) ||
         reaches_elsewhere(insn, form))
         return HOW_EMULATE;
     if (is_bit_string(insn, form))
         return HOW_BIT_STRING;
-    if ((how == HOW_POPF || how == HOW_CLI || how == HOW_STI) && (key & KEY_USER))
-        return HOW_EMULATE;
     if (how == HOW_COPY && (form->flags & (X86_FORM_BRANCH | X86_FORM_ADDRESS)))
         return HOW_EMULATE;
     return how;

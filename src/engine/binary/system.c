@@ -164,15 +164,20 @@ bool system_from_seg(struct translator *t)
 {
     const struct x86_insn *insn = &t->insn;
     struct emit *e = &t->e;
-    if (insn->is_mem || insn->opsize == 2 || insn->reg >= X86_SEG_COUNT)
+    if (insn->is_mem || insn->reg >= X86_SEG_COUNT)
         return false;
-    unsigned to = displaced(insn->rm) ? S1 : insn->rm;
-    emit_load_u16(e, to,
+    emit_load_u16(e, S1,
                   GS_VCPU + (int32_t)offsetof(struct x86_state, seg) +
                       (int32_t)(insn->reg * sizeof(struct x86_segment)) +
                       (int32_t)offsetof(struct x86_segment, selector));
-    if (displaced(insn->rm))
-        emit_store(e, to, GS_GPR(insn->rm));
+    if (displaced(insn->rm) && insn->opsize == 2)
+        emit_store_u16(e, S1, GS_GPR(insn->rm));
+    else if (displaced(insn->rm))
+        emit_store(e, S1, GS_GPR(insn->rm));
+    else if (insn->opsize == 2)
+        emit_move16(e, insn->rm, S1);
+    else
+        emit_move32(e, insn->rm, S1);
     return true;
 }
 
@@ -214,6 +219,67 @@ bool system_rdtsc(struct translator *t)
         struct host_mem aux = {HOST_NONE, HOST_NONE, 0, true, GS_STATE(tsc_aux)};
         emit_op_mem(e, 4, 0x8b, HOST_RCX, &aux);
     }
+    return true;
+}
+
+/* A scratch register := a guest register. */
+static void emit_guest(struct emit *e, unsigned scratch, unsigned reg)
+{
+    if (displaced(reg))
+        emit_load(e, scratch, GS_GPR(reg));
+    else
+        emit_move(e, scratch, reg);
+}
+
+/* A guest register := size (4 or 8) bytes of the state. */
+static void emit_state_to(struct emit *e, unsigned size, unsigned to, int32_t from)
+{
+    struct host_mem m = {HOST_NONE, HOST_NONE, 0, true, from};
+    unsigned reg = displaced(to) ? S1 : to;
+    emit_op_mem(e, size, 0x8b, reg, &m);
+    if (displaced(to))
+        emit_store(e, S1, GS_GPR(to));
+}
+
+bool system_from_cr(struct translator *t)
+{
+    static const int32_t at[] = {
+        [0] = GS_STATE(cr0), [2] = GS_STATE(cr2), [3] = GS_STATE(cr3), [4] = GS_STATE(cr4)};
+    unsigned reg = t->insn.reg;
+    if (reg >= ARRAY_LEN(at) || !at[reg])
+        return false;
+    emit_state_to(&t->e, 8, t->insn.rm, at[reg]);
+    return true;
+}
+
+bool system_base(struct translator *t)
+{
+    enum { GS = 1, WRITE = 2 }; /* of the number in ModRM.reg */
+    const struct x86_insn *insn = &t->insn;
+    struct emit *e = &t->e;
+    unsigned number = insn->modrm >> 3 & 7u;
+    int32_t base = GS_VCPU + (number & GS ? STATE_GS_BASE : STATE_FS_BASE);
+    emit_load(e, S1, GS_AREA + CTX_NO_FSGSBASE);
+    if (number & WRITE) {
+        struct host_mem next = {.base = S2, .index = HOST_NONE, .disp = 1};
+        struct host_mem sum = {.base = S1, .index = S2};
+        emit_guest(e, S2, insn->rm);
+        emit_rorx(e, S2, S2, 47); /* bits 16:0: all alike in a canonical address */
+        emit_lea(e, 8, S2, &next);
+        emit_pext(e, S2, S2, GS_AREA + CTX_MASK_UPPER);
+        if (insn->opsize == 8)
+            emit_lea(e, 8, S1, &sum);
+    }
+    control_emulate_unless_zero(t);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
+    if (!(number & WRITE)) {
+        emit_state_to(e, insn->opsize, insn->rm, base);
+        return true;
+    }
+    emit_guest(e, S1, insn->rm);
+    if (insn->opsize == 4)
+        emit_move32(e, S1, S1);
+    emit_store(e, S1, base);
     return true;
 }
 

@@ -30,6 +30,8 @@ static bool translate_copy(struct translator *t, enum how how)
     case HOW_STI: return system_sti(t);
     case HOW_FROM_SEG: return system_from_seg(t);
     case HOW_SWAPGS: return system_swapgs(t);
+    case HOW_FROM_CR: return system_from_cr(t);
+    case HOW_BASE: return system_base(t);
     case HOW_PAUSE: return t->vm->vm->vcpus == 1; /* there is no one to wait for */
     case HOW_STRING: return rewrite_string(t);
     case HOW_RDTSC: return system_rdtsc(t);

@@ -90,7 +90,8 @@ enum how {
     HOW_JCXZ,
     HOW_LOOP,
     /* the guest's own flags, selectors and registers */
-    HOW_PUSHF,
+    HOW_SYSTEM,
+    HOW_PUSHF = HOW_SYSTEM,
     HOW_POPF,
     HOW_CLI,
     HOW_STI,
@@ -105,6 +106,8 @@ enum how {
     HOW_RDTSC,
     HOW_STRING,
     HOW_PAUSE,
+    HOW_FROM_CR,
+    HOW_BASE,
 };
 
 /* Whether what runs it leaves alone what the scratch registers hold, or says what becomes of it. */
@@ -171,6 +174,9 @@ bool system_cli(struct translator *t);
 bool system_sti(struct translator *t);
 bool system_from_seg(struct translator *t);
 bool system_swapgs(struct translator *t);
+bool system_from_cr(struct translator *t);
+/* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE. */
+bool system_base(struct translator *t);
 bool system_rdpkru(struct translator *t);
 bool system_rdtsc(struct translator *t);
 bool system_set_ac(struct translator *t, bool ac);
