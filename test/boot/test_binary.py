@@ -1,5 +1,7 @@
 """Debian's stock kernel, unmodified, with its code run as it is (--engine binary)."""
+import gzip
 import json
+import pathlib
 import subprocess
 
 PROMPT = "doppel:/root# "
@@ -37,6 +39,40 @@ def test_two_processors(t):
     terminal = shell(t, "--cpus", "2")
     terminal.command("echo $(nproc) processors", "2 processors")
     work(terminal)
+    power_off(terminal)
+
+
+def with_file(t, name, content):
+    """The shell's initramfs with one more file, as an archive behind the archive."""
+    def entry(path, data, mode):
+        fields = [0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path) + 1, 0]
+        head = b"070701" + b"".join(b"%08x" % f for f in fields) + path.encode() + b"\0"
+        return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
+    more = entry(name, content, 0o100755) + entry("TRAILER!!!", b"", 0)
+    path = t.tmp / "initramfs-and-more.gz"
+    path.write_bytes(pathlib.Path(t.initramfs()).read_bytes() + gzip.compress(more))
+    return path
+
+
+def has_avx512():
+    flags = pathlib.Path("/proc/cpuinfo").read_text().split()
+    return all(f"avx512{f}" in flags for f in ("f", "dq", "cd", "bw", "vl"))
+
+
+def test_the_hosts_instructions(t):
+    """AVX-512 in user space: the C library's own, and registers that are kept from each other."""
+    t.needs_engine("binary")
+    program = (t.build / "guest/user512").read_bytes()
+    initramfs = with_file(t, "user512", program)
+    terminal = t.linux("--engine", "binary", "--cpu", "host", "--initrd", initramfs)
+    terminal.expect(PROMPT)
+    name = [line.partition(": ")[2] for line in pathlib.Path("/proc/cpuinfo").read_text().split("\n")
+            if line.startswith("model name")][0]
+    terminal.command("grep 'model name' /proc/cpuinfo", name)
+    work(terminal)
+    if has_avx512():
+        terminal.command("echo $(grep -c avx512vl /proc/cpuinfo) has it", "1 has it")
+        terminal.command("/user512", "kept")
     power_off(terminal)
 
 

@@ -19,6 +19,7 @@ TEST(models_are_found_by_name)
 {
     CHECK(x86_model_find("x86-64-v3") == x86_model_at(0));
     CHECK(x86_model_find("x86-64-v2") == x86_model_at(1));
+    CHECK(x86_model_find("host") == x86_model_at(2));
     CHECK(x86_model_find("") == NULL);
     CHECK(x86_model_find("x86-64") == NULL);
     CHECK(x86_model_at(1000) == NULL);
@@ -187,6 +188,41 @@ TEST(xsave_areas_have_their_size)
     c->model = x86_model_find("x86-64-v2");
     CHECK_EQ(leaf(c, 0xd, 0, EAX), XCR0_X87 | XCR0_SSE | XCR0_PKRU);
     CHECK_EQ(leaf(c, 0xd, 2, EAX), 0); /* AVX is not offered */
+    fixture_free(f);
+}
+
+/* Whatever the host is: its level is kept, and what it adds hangs together. */
+TEST(the_hosts_model_adds_to_its_level)
+{
+    struct fixture *f = fixture_new();
+    struct x86_model m = *x86_model_find("host");
+    const struct x86_model *v3 = x86_model_find("x86-64-v3");
+    x86_model_add_host(&m);
+    f->c->model = &m;
+    for (unsigned i = 0; i < X86_FEATURE_WORDS; i++)
+        CHECK_EQ(m.features[i] & v3->features[i], v3->features[i]);
+    CHECK(strlen(m.brand) > 0);
+    CHECK(strcmp(m.vendor, v3->vendor) == 0);
+    CHECK_EQ(x86_model_signature(&m), x86_model_signature(v3));
+    bool avx512 = m.xcr0 & XCR0_AVX512;
+    CHECK_EQ(m.xcr0 & XCR0_AVX512, avx512 ? XCR0_AVX512 : 0);
+    static const char *const foundation[] = {"avx512f", "avx512dq", "avx512cd", "avx512bw",
+                                             "avx512vl"};
+    for (unsigned i = 0; i < ARRAY_LEN(foundation); i++)
+        CHECK(x86_model_has(&m, foundation[i]) == avx512);
+    CHECK(avx512 || !x86_model_has(&m, "avx512vbmi"));
+    f->c->s.xcr0 = m.xcr0;
+    static const unsigned size[] = {64, 512, 1024}, offset[] = {1088, 1152, 1664};
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_EQ(leaf(f->c, 0xd, 5 + i, EAX), avx512 ? size[i] : 0);
+        CHECK_EQ(leaf(f->c, 0xd, 5 + i, EBX), avx512 ? offset[i] : 0);
+        CHECK_EQ(leaf(f->c, 0xd, 5 + i, ECX), 0);
+    }
+    CHECK_EQ(leaf(f->c, 0xd, 0, EBX), 2696);
+    CHECK_EQ(leaf(f->c, 0xd, 1, EBX), 576 + 256 + 8 + (avx512 ? 64 + 512 + 1024 : 0));
+    struct x86_model same = *v3; /* the others are what they are on every host */
+    x86_model_add_host(&same);
+    CHECK(memcmp(&same, v3, sizeof same) == 0);
     fixture_free(f);
 }
 
