@@ -1,11 +1,13 @@
 /*
- * The engine on KVM: states in and out, accesses, interrupts, what KVM gives up on. Where there is
- * no KVM all of it is skipped.
+ * The engine on KVM: states in and out, accesses, interrupts, what KVM gives up on, what it writes.
+ * Where there is no KVM all of it is skipped. All of it is code at CPL 0, which is KVM's here also
+ * where the engine would leave it to `emulate`; users are in hardware_users.c.
  */
 #include <pthread.h>
 
 #define RIG_ENGINE engine_hardware
 #include "emulate_rig.h"
+#include "engine/hardware/hardware.h"
 
 static char why[256];
 
@@ -15,12 +17,18 @@ static char why[256];
             SKIP(why);                                                                             \
     } while (0)
 
+static void leave_systems_to_kvm(struct rig *r)
+{
+    r->vm->facts.users_only = false;
+}
+
 #define OPEN(r, code)                                                                              \
     do {                                                                                           \
         if (!rig_open(r, code, code##_end)) {                                                      \
             CHECK(false);                                                                          \
             return;                                                                                \
         }                                                                                          \
+        leave_systems_to_kvm(r);                                                                   \
     } while (0)
 
 /* ---- states ---- */
@@ -212,6 +220,7 @@ static bool open_with_devices(struct rig *r, const uint8_t *code, const uint8_t 
         !engine_hardware.vcpu_create(&r->vcpu, r->vm, 0, &r->host, &err))
         return false;
     r->all[0] = r->vcpu;
+    leave_systems_to_kvm(r);
     engine_hardware.set_state(r->vcpu, &s);
     return true;
 }
@@ -279,6 +288,62 @@ TEST(what_kvm_gives_up_on_is_done_all_the_same)
     rig_close(&r);
 }
 
+/* ---- dirty tracking ---- */
+
+CODE(writer, "movb $1, 0x30000; movb $2, 0x33fff; mov 0x31000, %eax");
+
+static bool clean(struct rig *r, uint64_t gpa)
+{
+    return atomic_load(memory_flags(&r->memory, gpa)) & MEMORY_CLEAN;
+}
+
+static void mark_clean(struct rig *r)
+{
+    for (uint64_t gpa = 0; gpa < GUEST_MEMORY; gpa += MEMORY_PAGE_SIZE)
+        atomic_fetch_or(memory_flags(&r->memory, gpa), MEMORY_CLEAN);
+    engine_hardware.watch_writes(r->vm);
+}
+
+static void run_writer(struct rig *r)
+{
+    struct x86_state s = rig_state(r);
+    s.rip = GUEST;
+    s.activity = X86_ACTIVE;
+    engine_hardware.set_state(r->vcpu, &s);
+    CHECK_EQ(engine_hardware.run(r->vcpu, UINT64_MAX), ENGINE_HALTED);
+}
+
+TEST(pages_that_kvm_writes_are_no_longer_clean)
+{
+    struct rig r;
+    NEEDS_KVM();
+    OPEN(&r, writer);
+    for (unsigned i = 0; i < 3; i++) {
+        mark_clean(&r);
+        CHECK(clean(&r, 0x30000) && clean(&r, 0x33000));
+        run_writer(&r);
+        CHECK(!clean(&r, 0x30000) && !clean(&r, 0x33000));
+        CHECK(clean(&r, 0x2f000) && clean(&r, 0x31000) && clean(&r, 0x32000));
+        CHECK(clean(&r, 0x34000) && clean(&r, GUEST));
+    }
+    CHECK(r.vcpu->exits >= 3 && r.vcpu->stretches == 0); /* it was KVM */
+    rig_close(&r);
+}
+
+TEST(writes_before_the_mark_do_not_count)
+{
+    struct rig r;
+    NEEDS_KVM();
+    OPEN(&r, writer);
+    mark_clean(&r);
+    run_writer(&r);
+    mark_clean(&r);
+    engine_hardware.stop(r.vcpu);
+    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_STOPPED);
+    CHECK(clean(&r, 0x30000) && clean(&r, 0x33000));
+    rig_close(&r);
+}
+
 /* ---- from other threads ---- */
 
 static void *stop_it(void *rig)
@@ -322,4 +387,5 @@ TEST(model_keeps_no_more_than_it_had)
 TESTS(T(state_comes_back_from_kvm_as_it_was), T(pending_event_comes_back_from_kvm),
       T(loop_runs_to_its_halt), T(ports_reach_the_machine),
       T(memory_that_is_no_ram_reaches_the_machine), T(what_kvm_gives_up_on_is_done_all_the_same),
+      T(pages_that_kvm_writes_are_no_longer_clean), T(writes_before_the_mark_do_not_count),
       T(stop_ends_an_endless_loop), T(model_keeps_no_more_than_it_had))

@@ -1,6 +1,17 @@
 #include "engine/emulate/stretch.h"
 
 #include "engine/emulate/emulate.h"
+#include "x86/flags.h"
+
+void emulate_set_user(struct engine_vcpu *v, const struct x86_state *from)
+{
+    struct x86_cpu *c = &v->cpu;
+    c->s = *from;
+    c->s.gpr[X86_GPR_ZERO] = 0;
+    c->jump_key = NO_JUMP_KEY;
+    x86_set_rflags(c, from->rflags);
+    x86_update_mode(c);
+}
 
 static void note_flush(struct x86_cpu *c)
 {
@@ -22,7 +33,6 @@ bool emulate_stretch_ends(const struct engine_vcpu *v)
 enum engine_exit emulate_run_stretch(struct engine_vcpu *v, struct emulate_stretch *stretch)
 {
     struct x86_cpu *c = &v->cpu;
-    uint64_t decoded = v->cache.decoded;
     stretch->dropped = false;
     v->stretch = stretch;
     v->stretch_from = c->insns;
@@ -33,6 +43,5 @@ enum engine_exit emulate_run_stretch(struct engine_vcpu *v, struct emulate_stret
     c->tlb_flushed = NULL;
     c->tlb_flushed_page = NULL;
     v->stretch = NULL;
-    stretch->decoded = v->cache.decoded != decoded;
     return exit;
 }

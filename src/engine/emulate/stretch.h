@@ -13,10 +13,12 @@ struct emulate_stretch {
     bool (*ends)(void *ctx, const struct x86_cpu *c);
     void *ctx;
 
-    /* Of the stretch that ended: */
-    bool decoded; /* code was decoded, and is kept */
-    bool dropped; /* the guest had the processor forget translations */
+    bool dropped; /* out: the guest had the processor drop translations */
 };
+
+/* The engine's set_state(), when of the state that it gave last at most registers have changed that
+ * users can change: translations and code that are known are kept. */
+void emulate_set_user(struct engine_vcpu *v, const struct x86_state *from);
 
 /* Runs as the engine's run() does, one instruction at least, which is not kept decoded.
  * ENGINE_LIMIT: the stretch ends here. */

@@ -188,7 +188,7 @@ static void set_state(struct engine_vcpu *v, const struct x86_state *from)
 {
     v->cpu.s = *from;
     v->cpu.s.gpr[X86_GPR_ZERO] = v->cpu.s.gpr[X86_GPR_BLOCK] = 0;
-    v->loaded = v->incomplete = v->lent = v->users = false;
+    v->loaded = v->incomplete = v->lent = v->users = v->from_user = false;
     atomic_store(&v->vm->stale, true);
 }
 
@@ -258,12 +258,27 @@ static const char *failure(const struct engine_vcpu *v)
     return v->broken ? v->error.text : NULL;
 }
 
+static void fail_all(struct engine_vm *vm, const struct error *err)
+{
+    for (unsigned i = 0; i < vm->created; i++) {
+        vm->vcpu[i]->error = *err;
+        vm->vcpu[i]->broken = true;
+    }
+}
+
+static void watch_writes(struct engine_vm *vm)
+{
+    struct error err;
+    if (!hardware_watch_writes(vm, &err))
+        fail_all(vm, &err);
+    engine_emulate.watch_writes(vm->assist);
+}
+
 static void remapped(struct engine_vm *vm)
 {
     struct error err;
     if (!hardware_map_memory(vm, &err))
-        for (unsigned i = 0; i < vm->created; i++)
-            hardware_fail(vm->vcpu[i], "KVM_SET_USER_MEMORY_REGION");
+        fail_all(vm, &err);
     engine_emulate.remapped(vm->assist);
 }
 
@@ -289,5 +304,6 @@ const struct engine engine_hardware = {
     .instructions = instructions,
     .stats = stats,
     .failure = failure,
+    .watch_writes = watch_writes,
     .remapped = remapped,
 };

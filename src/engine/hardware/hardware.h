@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
+#include "engine/hardware/tables.h"
 #include "memory/memory.h"
 #include "x86/cpu.h"
 #include "x86/cpuid.h"
@@ -52,6 +53,9 @@ enum {
 /* Exits are numbered from 0; this is none. */
 enum { GO_ON = -1 };
 
+/* What of the neutral state is in KVM's XSAVE area, PKRU apart. */
+enum { FPU_BEGIN = offsetof(struct x86_state, st), FPU_END = offsetof(struct x86_state, activity) };
+
 /* Programs that have begun not long ago (begin.c). */
 struct beginnings {
     struct {
@@ -65,7 +69,12 @@ struct engine_vcpu {
     struct engine_vm *vm;
     int fd;
     struct kvm_run *run;
-    uint8_t *xsave;             /* a buffer */
+    uint8_t *xsave; /* a buffer */
+    struct {
+        bool known; /* KVM has these */
+        uint32_t pkru;
+        uint8_t bytes[FPU_END - FPU_BEGIN];
+    } fpu;
     struct engine_vcpu *assist; /* an `emulate` vCPU for what KVM gives up on */
 
     bool loaded;     /* KVM has the state */
@@ -81,9 +90,10 @@ struct engine_vcpu {
     pthread_t thread;   /* while inside */
 
     /* Where KVM runs users alone (users.c). */
-    bool lent;     /* the emulating vCPU has the same state as cpu.s */
-    bool users;    /* the next instruction is a user's, and KVM's */
-    bool prepared; /* KVM has what is the same for all users */
+    bool lent;      /* the emulating vCPU has the same state as cpu.s */
+    bool from_user; /* cpu.s is what the emulating vCPU had, but for what a user changed */
+    bool users;     /* the next instruction is a user's, and KVM's */
+    bool prepared;  /* KVM has what is the same for all users */
     struct {
         uint64_t xcr0, tsc_aux;
     } given;        /* what KVM has of these */
@@ -115,8 +125,9 @@ struct engine_vm {
     uint32_t native_msrs;     /* which of msr.c's table KVM has, a bit each */
     struct component component[HARDWARE_COMPONENTS];
     atomic_bool stale;     /* KVM may hold translations that the guest has dropped */
-    atomic_bool unwatched; /* `emulate` has decoded code whose pages KVM may write untold */
-    pthread_mutex_t lock;  /* of what follows, and of what KVM is told in hardware_tell_kvm() */
+    pthread_mutex_t lock;  /* of what follows, and held while KVM drops translations */
+    struct tables *tables; /* NULL: what vm->stale says has to do */
+    uint64_t forgotten;    /* how often KVM had to drop translations */
     struct {
         bool on;
         uint64_t *page, *watched; /* owned; bitmaps of the largest region's pages */
@@ -156,13 +167,13 @@ bool hardware_memory_init(struct engine_vm *vm, struct error *err);
 void hardware_memory_fini(struct engine_vm *vm);
 /* Tells KVM of the regions anew. */
 bool hardware_map_memory(struct engine_vm *vm, struct error *err);
-/* KVM keeps a log of the pages that its vCPUs write, from now on. */
-bool hardware_log_writes(struct engine_vm *vm, struct error *err);
-/* Who watches a page that is in the log is told. */
-void hardware_take_writes(struct engine_vm *vm);
-/* Tells KVM what it does not see: that it is to walk the guest's page tables anew (vm->stale), and
- * that the next write to any page that is watched is to be in the log (vm->unwatched). */
-bool hardware_tell_kvm(struct engine_vm *vm);
+/* Who watches a page that KVM has written is told; false: KVM refuses. */
+bool hardware_take_writes(struct engine_vm *vm);
+/* The next write to each page that is watched will be told. No vCPU runs. */
+bool hardware_watch_writes(struct engine_vm *vm, struct error *err);
+/* KVM walks the guest's page tables anew if it has to (vm->stale), before a user runs on those at
+ * cr3. */
+bool hardware_drop_translations(struct engine_vm *vm, uint64_t cr3);
 
 /* fpu.c */
 void hardware_find_components(struct engine_vm *vm);

@@ -25,6 +25,7 @@ static const struct {
     {KVM_CAP_VCPU_EVENTS, "pending events", "2.6.33"},
     {KVM_CAP_DEBUGREGS, "debug registers", "2.6.35"},
     {KVM_CAP_XSAVE, "XSAVE state", "2.6.36"},
+    {KVM_CAP_SYNC_REGS, "registers in shared memory", "4.18"},
     {KVM_CAP_IMMEDIATE_EXIT, "immediate exits", "4.13"},
     {KVM_CAP_X86_USER_SPACE_MSR, "MSRs in user space", "5.10"},
     {KVM_CAP_X86_MSR_FILTER, "MSR filters", "5.10"},

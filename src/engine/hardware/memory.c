@@ -3,9 +3,8 @@
  *
  * KVM's log says which pages its vCPUs have written. Two want to know: who tracks dirty pages
  * (MEMORY_CLEAN), and `emulate`, which must not keep decoded code (MEMORY_CODE) of bytes that are
- * no longer there. A page that is in the log may be written without notice until it is cleared from
- * the log (KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2); so only pages that someone watches are cleared from
- * it, and looking costs no write another fault.
+ * no longer there. A page stays in the log, and can be written without another fault, until it is
+ * cleared from it (KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2); that is done to pages that someone watches.
  */
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -43,32 +42,6 @@ static bool set_slots(struct engine_vm *vm, struct error *err)
     return true;
 }
 
-bool hardware_map_memory(struct engine_vm *vm, struct error *err)
-{
-    for (; vm->slots > 0; vm->slots--)
-        set_slot(vm, vm->slots - 1, NULL);
-    return set_slots(vm, err);
-}
-
-bool hardware_memory_init(struct engine_vm *vm, struct error *err)
-{
-    uint64_t identity_map = IDENTITY_MAP_ADDRESS;
-    if (ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0 ||
-        ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)TSS_ADDRESS) != 0)
-        return error_errno(err, "engine hardware: KVM_SET_TSS_ADDR");
-    if (vm->facts.users_only && !hardware_log_writes(vm, err))
-        return false;
-    return hardware_map_memory(vm, err);
-}
-
-void hardware_memory_fini(struct engine_vm *vm)
-{
-    free(vm->log.page);
-    free(vm->log.watched);
-}
-
-/* ---- the log ---- */
-
 static uint64_t words_of(const struct memory_region *r)
 {
     return (r->size / MEMORY_PAGE_SIZE + 63) / 64;
@@ -77,6 +50,8 @@ static uint64_t words_of(const struct memory_region *r)
 static bool make_bitmaps(struct engine_vm *vm)
 {
     uint64_t words = 0;
+    free(vm->log.page);
+    free(vm->log.watched);
     for (unsigned i = 0; i < vm->memory->region_count; i++)
         words = words > words_of(&vm->memory->region[i]) ? words : words_of(&vm->memory->region[i]);
     vm->log.page = calloc(words, sizeof *vm->log.page);
@@ -84,7 +59,18 @@ static bool make_bitmaps(struct engine_vm *vm)
     return vm->log.page && vm->log.watched;
 }
 
-bool hardware_log_writes(struct engine_vm *vm, struct error *err)
+bool hardware_map_memory(struct engine_vm *vm, struct error *err)
+{
+    for (; vm->slots > 0; vm->slots--)
+        set_slot(vm, vm->slots - 1, NULL);
+    if (vm->log.on && !make_bitmaps(vm))
+        return error_errno(err, "engine hardware: KVM's log of written pages");
+    return set_slots(vm, err);
+}
+
+/* ---- the log ---- */
+
+static bool log_writes(struct engine_vm *vm, struct error *err)
 {
     struct kvm_enable_cap manual = {
         .cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
@@ -96,17 +82,6 @@ bool hardware_log_writes(struct engine_vm *vm, struct error *err)
         return error_errno(err, "engine hardware: KVM's log of written pages");
     vm->log.on = true;
     return vm->slots == 0 || set_slots(vm, err);
-}
-
-/* What is done with a page that KVM has written and someone watches. */
-typedef void written_fn(struct engine_vm *vm, uint64_t gpa, _Atomic uint8_t *flags);
-
-static void tell_watchers(struct engine_vm *vm, uint64_t gpa, _Atomic uint8_t *flags)
-{
-    struct memory *m = vm->memory;
-    memory_written(m, gpa, flags);
-    if ((atomic_load(flags) & MEMORY_CODE) && m->code_write)
-        m->code_write(m->code_ctx, gpa, MEMORY_PAGE_SIZE);
 }
 
 /* log.watched := the pages of the log that someone watches. Returns whether there is one. */
@@ -131,56 +106,61 @@ static bool find_watched(struct engine_vm *vm, unsigned slot)
     return any;
 }
 
-static void each_watched(struct engine_vm *vm, unsigned slot, written_fn *fn)
+static bool clear_watched(struct engine_vm *vm, unsigned slot)
 {
-    const struct memory_region *r = &vm->memory->region[slot];
+    struct kvm_clear_dirty_log clear = {
+        .slot = slot,
+        .num_pages = (uint32_t)(vm->memory->region[slot].size / MEMORY_PAGE_SIZE),
+        .dirty_bitmap = vm->log.watched,
+    };
+    return ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear) == 0;
+}
+
+static void tell_watchers(struct engine_vm *vm, unsigned slot, bool written)
+{
+    struct memory *m = vm->memory;
+    const struct memory_region *r = &m->region[slot];
     for (uint64_t i = 0; i < words_of(r); i++)
         for (uint64_t left = vm->log.watched[i]; left; left &= left - 1) {
             uint64_t page = i * 64 + (unsigned)__builtin_ctzll(left);
-            fn(vm, r->gpa + page * MEMORY_PAGE_SIZE, &r->flags[page]);
+            uint64_t gpa = r->gpa + page * MEMORY_PAGE_SIZE;
+            if (written)
+                memory_written(m, gpa, &r->flags[page]);
+            if ((atomic_load(&r->flags[page]) & MEMORY_CODE) && m->code_write)
+                m->code_write(m->code_ctx, gpa, MEMORY_PAGE_SIZE);
         }
 }
 
-void hardware_take_writes(struct engine_vm *vm)
-{
-    if (!vm->log.on)
-        return;
-    pthread_mutex_lock(&vm->lock);
-    for (unsigned slot = 0; slot < vm->slots; slot++)
-        if (find_watched(vm, slot))
-            each_watched(vm, slot, tell_watchers);
-    pthread_mutex_unlock(&vm->lock);
-}
-
-static void drop_code(struct engine_vm *vm, uint64_t gpa, _Atomic uint8_t *flags)
-{
-    struct memory *m = vm->memory;
-    if ((atomic_load(flags) & MEMORY_CODE) && m->code_write)
-        m->code_write(m->code_ctx, gpa, MEMORY_PAGE_SIZE);
-}
-
-/* Code is dropped only when writes to it are in the log again: another vCPU may have written since
- * it was decoded. */
-static bool watch_writes(struct engine_vm *vm)
+/* The log's pages that are watched leave it first: what is written from then on is in it again.
+ * written: whether they were, since they were marked. */
+static bool read_log(struct engine_vm *vm, bool written)
 {
     bool ok = true;
-    for (unsigned slot = 0; slot < vm->slots; slot++) {
-        uint64_t pages = vm->memory->region[slot].size / MEMORY_PAGE_SIZE;
-        struct kvm_clear_dirty_log clear = {
-            .slot = slot, .num_pages = (uint32_t)pages, .dirty_bitmap = vm->log.watched};
-        if (!find_watched(vm, slot))
-            continue;
-        ok &= ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear) == 0;
-        each_watched(vm, slot, drop_code);
-    }
+    pthread_mutex_lock(&vm->lock);
+    for (unsigned slot = 0; slot < vm->slots; slot++)
+        if (find_watched(vm, slot)) {
+            ok &= clear_watched(vm, slot);
+            tell_watchers(vm, slot, written);
+        }
+    pthread_mutex_unlock(&vm->lock);
     return ok;
+}
+
+bool hardware_take_writes(struct engine_vm *vm)
+{
+    return !vm->log.on || read_log(vm, true);
+}
+
+/* Pages that were written before they were marked are in the log still. */
+bool hardware_watch_writes(struct engine_vm *vm, struct error *err)
+{
+    return log_writes(vm, err) &&
+           (read_log(vm, false) || error_errno(err, "engine hardware: KVM_CLEAR_DIRTY_LOG"));
 }
 
 /* ---- translations ---- */
 
-/* A KVM without the processor's nested paging keeps what it has made of the guest's page tables
- * until it sees the guest change them, and it does not see what `emulate` writes. It lets go of all
- * of it when any slot goes. */
+/* KVM lets go of all that it has made of the guest's page tables when any slot goes. */
 static bool forget_translations(struct engine_vm *vm)
 {
     struct kvm_userspace_memory_region k = {
@@ -197,11 +177,36 @@ static bool forget_translations(struct engine_vm *vm)
 }
 
 /* A vCPU that finds nothing to do here finds it done: it waits for who does it. */
-bool hardware_tell_kvm(struct engine_vm *vm)
+bool hardware_drop_translations(struct engine_vm *vm, uint64_t cr3)
 {
     pthread_mutex_lock(&vm->lock);
-    bool ok = (!atomic_exchange(&vm->stale, false) || forget_translations(vm)) &&
-              (!atomic_exchange(&vm->unwatched, false) || watch_writes(vm));
+    bool stale = atomic_exchange(&vm->stale, false);
+    if (vm->tables && !tables_still_right(vm->tables, cr3))
+        stale = true;
+    bool ok = !stale || forget_translations(vm);
+    vm->forgotten += stale;
     pthread_mutex_unlock(&vm->lock);
     return ok;
+}
+
+/* ---- beginning and end ---- */
+
+bool hardware_memory_init(struct engine_vm *vm, struct error *err)
+{
+    uint64_t identity_map = IDENTITY_MAP_ADDRESS;
+    if (ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0 ||
+        ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)TSS_ADDRESS) != 0)
+        return error_errno(err, "engine hardware: KVM_SET_TSS_ADDR");
+    if (vm->facts.users_only && vm->vcpus == 1)
+        vm->tables = tables_new(vm->memory);
+    if (vm->facts.users_only && !log_writes(vm, err))
+        return false;
+    return hardware_map_memory(vm, err);
+}
+
+void hardware_memory_fini(struct engine_vm *vm)
+{
+    tables_free(vm->tables);
+    free(vm->log.page);
+    free(vm->log.watched);
 }

@@ -280,7 +280,7 @@ bool hardware_enter(struct engine_vcpu *v)
     atomic_store(&v->inside, false);
     take_kick(v);
     if (!unseen)
-        v->fresh = v->incomplete = false;
+        v->fresh = v->incomplete = v->fpu.known = false;
     if (result < 0 && failure != EINTR && failure != EAGAIN) {
         errno = failure;
         hardware_fail(v, "KVM_RUN");
@@ -320,7 +320,7 @@ bool hardware_complete(struct engine_vcpu *v)
         int result = ioctl(v->fd, KVM_RUN, 0);
         int failure = errno;
         v->run->immediate_exit = 0;
-        v->incomplete = false;
+        v->incomplete = v->fpu.known = false;
         if (result == 0)
             hardware_dispatch(v);
         else if (failure != EINTR) {
@@ -339,5 +339,9 @@ enum engine_exit hardware_run(struct engine_vcpu *v, uint64_t insns_limit)
     int exit = v->vm->facts.users_only ? hardware_run_users(v) : go(v);
     if (exit != ENGINE_FAILED && !hardware_complete(v))
         return ENGINE_FAILED;
+    if (!hardware_take_writes(v->vm)) {
+        hardware_fail(v, "KVM_CLEAR_DIRTY_LOG");
+        return ENGINE_FAILED;
+    }
     return (enum engine_exit)exit;
 }

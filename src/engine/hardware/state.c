@@ -27,25 +27,35 @@ static const uint8_t gpr_place[16] = {
 };
 #undef PLACE
 
+static void put_regs(const struct x86_state *s, struct kvm_regs *regs)
+{
+    regs->rip = s->rip;
+    regs->rflags = s->rflags;
+    for (unsigned i = 0; i < 16; i++)
+        store_u64((uint8_t *)regs + gpr_place[i], s->gpr[i]);
+}
+
+static void take_regs(struct x86_state *s, const struct kvm_regs *regs)
+{
+    s->rip = regs->rip;
+    s->rflags = regs->rflags;
+    for (unsigned i = 0; i < 16; i++)
+        s->gpr[i] = load_u64((const uint8_t *)regs + gpr_place[i]);
+}
+
 static bool load_regs(struct engine_vcpu *v)
 {
-    const struct x86_state *s = &v->cpu.s;
-    struct kvm_regs regs = {.rip = s->rip, .rflags = s->rflags};
-    for (unsigned i = 0; i < 16; i++)
-        store_u64((uint8_t *)&regs + gpr_place[i], s->gpr[i]);
+    struct kvm_regs regs;
+    put_regs(&v->cpu.s, &regs);
     return ioctl(v->fd, KVM_SET_REGS, &regs) == 0 || hardware_fail(v, "KVM_SET_REGS");
 }
 
 static bool fetch_regs(struct engine_vcpu *v)
 {
-    struct x86_state *s = &v->cpu.s;
     struct kvm_regs regs;
     if (ioctl(v->fd, KVM_GET_REGS, &regs) != 0)
         return hardware_fail(v, "KVM_GET_REGS");
-    s->rip = regs.rip;
-    s->rflags = regs.rflags;
-    for (unsigned i = 0; i < 16; i++)
-        s->gpr[i] = load_u64((uint8_t *)&regs + gpr_place[i]);
+    take_regs(&v->cpu.s, &regs);
     return true;
 }
 
@@ -111,10 +121,10 @@ static uint64_t apic_base(struct engine_vcpu *v)
     return base & ~(uint64_t)X2APIC;
 }
 
-static bool load_sregs(struct engine_vcpu *v)
+static void put_sregs(struct engine_vcpu *v, struct kvm_sregs2 *k)
 {
     struct x86_state *s = &v->cpu.s;
-    struct kvm_sregs2 k = {
+    *k = (struct kvm_sregs2){
         .gdt = {.base = s->gdtr.base, .limit = s->gdtr.limit},
         .idt = {.base = s->idtr.base, .limit = s->idtr.limit},
         .cr0 = s->cr0,
@@ -125,18 +135,26 @@ static bool load_sregs(struct engine_vcpu *v)
         .efer = s->efer,
         .apic_base = apic_base(v),
     };
-    const struct segment_pair pairs[] = EACH_SEGMENT(&k, s);
+    const struct segment_pair pairs[] = EACH_SEGMENT(k, s);
     for (unsigned i = 0; i < ARRAY_LEN(pairs); i++)
         *pairs[i].kvm = to_kvm_segment(pairs[i].own);
-    if (v->vm->kvm.sregs2) {
-        if (uses_pdptes(s)) {
-            k.flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
-            memcpy(k.pdptrs, s->pdpte, sizeof k.pdptrs);
-        }
-        return ioctl(v->fd, KVM_SET_SREGS2, &k) == 0 || hardware_fail(v, "KVM_SET_SREGS2");
+    if (uses_pdptes(s)) {
+        k->flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
+        memcpy(k->pdptrs, s->pdpte, sizeof k->pdptrs);
     }
+}
+
+/* The older form of the ioctl's struct ends otherwise. */
+enum { SREGS_ALIKE = offsetof(struct kvm_sregs, interrupt_bitmap) };
+
+static bool load_sregs(struct engine_vcpu *v)
+{
+    struct kvm_sregs2 k;
+    put_sregs(v, &k);
+    if (v->vm->kvm.sregs2)
+        return ioctl(v->fd, KVM_SET_SREGS2, &k) == 0 || hardware_fail(v, "KVM_SET_SREGS2");
     struct kvm_sregs old = {0};
-    memcpy(&old, &k, offsetof(struct kvm_sregs, interrupt_bitmap));
+    memcpy(&old, &k, SREGS_ALIKE);
     return ioctl(v->fd, KVM_SET_SREGS, &old) == 0 || hardware_fail(v, "KVM_SET_SREGS");
 }
 
@@ -147,28 +165,32 @@ static bool get_sregs(struct engine_vcpu *v, struct kvm_sregs2 *k)
     struct kvm_sregs old;
     if (ioctl(v->fd, KVM_GET_SREGS, &old) != 0)
         return hardware_fail(v, "KVM_GET_SREGS");
-    memcpy(k, &old, offsetof(struct kvm_sregs, interrupt_bitmap));
+    memcpy(k, &old, SREGS_ALIKE);
     return true;
+}
+
+static void take_sregs(struct x86_state *s, struct kvm_sregs2 *k)
+{
+    const struct segment_pair pairs[] = EACH_SEGMENT(k, s);
+    for (unsigned i = 0; i < ARRAY_LEN(pairs); i++)
+        *pairs[i].own = from_kvm_segment(pairs[i].kvm);
+    s->gdtr = (struct x86_table){k->gdt.base, k->gdt.limit};
+    s->idtr = (struct x86_table){k->idt.base, k->idt.limit};
+    s->cr0 = k->cr0;
+    s->cr2 = k->cr2;
+    s->cr3 = k->cr3;
+    s->cr4 = k->cr4;
+    s->efer = k->efer;
+    if (k->flags & KVM_SREGS2_FLAGS_PDPTRS_VALID)
+        memcpy(s->pdpte, k->pdptrs, sizeof k->pdptrs);
 }
 
 static bool fetch_sregs(struct engine_vcpu *v)
 {
-    struct x86_state *s = &v->cpu.s;
     struct kvm_sregs2 k = {0};
     if (!get_sregs(v, &k))
         return false;
-    const struct segment_pair pairs[] = EACH_SEGMENT(&k, s);
-    for (unsigned i = 0; i < ARRAY_LEN(pairs); i++)
-        *pairs[i].own = from_kvm_segment(pairs[i].kvm);
-    s->gdtr = (struct x86_table){k.gdt.base, k.gdt.limit};
-    s->idtr = (struct x86_table){k.idt.base, k.idt.limit};
-    s->cr0 = k.cr0;
-    s->cr2 = k.cr2;
-    s->cr3 = k.cr3;
-    s->cr4 = k.cr4;
-    s->efer = k.efer;
-    if (k.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID)
-        memcpy(s->pdpte, k.pdptrs, sizeof k.pdptrs);
+    take_sregs(&v->cpu.s, &k);
     return true;
 }
 
@@ -314,13 +336,25 @@ static bool prepare(struct engine_vcpu *v)
     return v->prepared;
 }
 
-static bool settle(struct engine_vcpu *v)
+/* General registers, segments and events travel in the area shared with KVM: an ioctl for each
+ * would take longer than the user runs. */
+enum { SHARED = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS };
+
+static void share(struct engine_vcpu *v)
 {
-    struct kvm_vcpu_events none = {0};
-    if (!v->unsettled)
-        return true;
+    struct kvm_sync_regs *to = &v->run->s.regs;
+    struct kvm_sregs2 k;
+    put_regs(&v->cpu.s, &to->regs);
+    put_sregs(v, &k);
+    to->sregs = (struct kvm_sregs){0};
+    memcpy(&to->sregs, &k, SREGS_ALIKE);
+    v->run->kvm_dirty_regs |= SHARED;
+    v->run->kvm_valid_regs = SHARED | KVM_SYNC_X86_EVENTS;
+    if (v->unsettled) {
+        to->events = (struct kvm_vcpu_events){0};
+        v->run->kvm_dirty_regs |= KVM_SYNC_X86_EVENTS;
+    }
     v->unsettled = false;
-    return ioctl(v->fd, KVM_SET_VCPU_EVENTS, &none) == 0 || hardware_fail(v, "KVM_SET_VCPU_EVENTS");
 }
 
 bool hardware_load_user(struct engine_vcpu *v)
@@ -328,22 +362,19 @@ bool hardware_load_user(struct engine_vcpu *v)
     struct x86_state *s = &v->cpu.s;
     struct x86_table idtr = s->idtr;
     s->idtr = (struct x86_table){0};
-    bool ok = load_sregs(v) && load_regs(v) && prepare(v) && hardware_load_fpu(v) && settle(v);
+    share(v);
     s->idtr = idtr;
-    v->loaded = ok;
-    return ok;
+    v->loaded = prepare(v) && hardware_load_fpu(v);
+    return v->loaded;
 }
 
 /* An exception that shut the vCPU down is no longer pending, but told all the same. */
-static bool fetch_exception(struct engine_vcpu *v)
+static void take_exception(struct engine_vcpu *v)
 {
-    struct kvm_vcpu_events k;
-    if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &k) != 0)
-        return hardware_fail(v, "KVM_GET_VCPU_EVENTS");
-    v->unsettled = k.exception.injected || k.exception.pending;
+    const struct kvm_vcpu_events *k = &v->run->s.regs.events;
     bool shut_down = !v->users && v->run->exit_reason == KVM_EXIT_SHUTDOWN;
-    v->exception = shut_down || v->unsettled ? k.exception.nr : NO_EXCEPTION;
-    return true;
+    v->unsettled = k->exception.injected || k->exception.pending;
+    v->exception = shut_down || v->unsettled ? k->exception.nr : NO_EXCEPTION;
 }
 
 bool hardware_fetch_user(struct engine_vcpu *v)
@@ -351,8 +382,12 @@ bool hardware_fetch_user(struct engine_vcpu *v)
     struct x86_state *s = &v->cpu.s;
     struct x86_table idtr = s->idtr;
     uint64_t cr2 = s->cr2;
-    bool ok = fetch_sregs(v) && fetch_regs(v) && hardware_fetch_fpu(v) && fetch_exception(v);
+    struct kvm_sregs2 k = {0};
+    memcpy(&k, &v->run->s.regs.sregs, SREGS_ALIKE);
+    take_sregs(s, &k);
+    take_regs(s, &v->run->s.regs.regs);
     s->idtr = idtr;
     s->cr2 = cr2;
-    return ok;
+    take_exception(v);
+    return hardware_fetch_fpu(v);
 }

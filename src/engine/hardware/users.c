@@ -105,9 +105,9 @@ bool hardware_take_over(struct engine_vcpu *v)
     if (!hardware_complete(v) || !hardware_fetch_user(v))
         return false;
     v->loaded = v->users = false;
+    v->from_user = true;
     undo(v);
-    hardware_take_writes(v->vm);
-    return true;
+    return hardware_take_writes(v->vm) || hardware_fail(v, "KVM_CLEAR_DIRTY_LOG");
 }
 
 /* Gives what others asked for to the emulating vCPU, which has the interrupt line's level. */
@@ -120,6 +120,19 @@ static void take_requests(struct engine_vcpu *v)
     v->lent = false;
 }
 
+/* Gives the emulating vCPU the state. It has kept all but what the user changed, if he had it. */
+static void lend(struct engine_vcpu *v)
+{
+    if (v->lent)
+        return;
+    if (v->from_user)
+        emulate_set_user(v->assist, &v->cpu.s);
+    else
+        engine_emulate.set_state(v->assist, &v->cpu.s);
+    v->from_user = false;
+    v->stretches++;
+}
+
 static int run_system(struct engine_vcpu *v)
 {
     const struct engine *e = &engine_emulate;
@@ -127,19 +140,15 @@ static int run_system(struct engine_vcpu *v)
     if (!hardware_take_over(v))
         return ENGINE_FAILED;
     take_requests(v);
-    if (!v->lent)
-        e->set_state(v->assist, &v->cpu.s);
-    v->stretches += !v->lent;
+    lend(v);
     v->assisting = true;
     enum engine_exit exit = emulate_run_stretch(v->assist, &stretch);
     v->assisting = false;
     e->get_state(v->assist, &v->cpu.s);
     v->lent = true;
     v->users = exit == ENGINE_LIMIT;
-    if (stretch.dropped)
+    if (stretch.dropped && !v->vm->tables)
         atomic_store(&v->vm->stale, true);
-    if (stretch.decoded)
-        atomic_store(&v->vm->unwatched, true);
     return exit == ENGINE_LIMIT || exit == ENGINE_STOPPED ? GO_ON : (int)exit;
 }
 
@@ -147,8 +156,8 @@ static bool give_to_kvm(struct engine_vcpu *v)
 {
     if (v->loaded)
         return true;
-    if (!hardware_tell_kvm(v->vm))
-        return hardware_fail(v, "telling KVM of changed memory");
+    if (!hardware_drop_translations(v->vm, v->cpu.s.cr3))
+        return hardware_fail(v, "KVM_SET_USER_MEMORY_REGION");
     v->lent = false;
     return hardware_load_user(v);
 }
