@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+
 /* ---- the host ---- */
 
 #ifndef HWCAP2_FSGSBASE
@@ -285,7 +287,7 @@ static unsigned host_code(struct engine_vcpu *v, uint8_t *to, unsigned size, uin
     const uint8_t *begin = code_run(code, t->code + t->near);
     unsigned all = t->size - t->near;
     *at = (uintptr_t)begin;
-    memcpy(to, begin, all < size ? all : size);
+    bytes_copy(to, begin, all < size ? all : size);
     return all;
 }
 
