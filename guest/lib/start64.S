@@ -45,7 +45,7 @@ start:
     or $0x100, %eax
     wrmsr
     mov %cr0, %eax
-    or $0x80000000, %eax
+    or $0x80000020, %eax /* with CR0.NE, as systems have it: some engines run only those as they are */
     mov %eax, %cr0
     lgdt boot_gdt_pointer
     ljmp $8, $1f
