@@ -161,6 +161,7 @@ struct binary_vcpu {
     uint64_t tsc_moved;   /* how far the guest has set its counter ahead of the line (tsc.c) */
     uint64_t tsc_looked;  /* when that was compared with the machine's, on the host's counter */
     bool tsc_known;       /* tsc_moved is */
+    bool tsc_asked;       /* the machine was asked what the counter shows */
     uint64_t forgotten;   /* times that what is known of linear addresses was dropped */
     struct x86_host host; /* the machine's */
     void (*code_write)(struct x86_cpu *c, uint64_t gpa, unsigned len); /* `emulate`'s */

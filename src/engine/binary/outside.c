@@ -47,6 +47,7 @@ static uint64_t tsc_read(void *ctx)
     if (binary_tsc_on(ctx))
         return binary_tsc_read(ctx);
     struct binary_vcpu *b = go_outside(ctx);
+    b->tsc_asked = true;
     return b->host.tsc_read(b->host.ctx);
 }
 

@@ -163,6 +163,8 @@ static enum engine_exit step(struct binary_vcpu *b, uint64_t limit)
 {
     struct x86_cpu *c = &b->v->cpu;
     b->whole = true;
+    if (b->tsc_asked)
+        binary_tsc_look(b);
     if (!binary_mode_allows(b->v))
         return emulate_to(b, least(c->insns + most_emulated(b), b->limit));
     if (asked(b)) {

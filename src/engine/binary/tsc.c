@@ -161,6 +161,7 @@ void binary_tsc_look(struct binary_vcpu *b)
 {
     struct binary_tsc *t = &b->vm->tsc;
     uint64_t hz = b->v->vm->model->tsc_hz, host;
+    b->tsc_asked = false;
     if (b->counted || !is_due(b) || !t->usable || b->v->vm->model->tsc != X86_TSC_OWN ||
         !b->host.tsc_read)
         return;
