@@ -35,7 +35,7 @@ static bool own_option(struct run *r, const char *name, const char *value, bool 
 {
     *ok = true;
     if (strcmp(name, "stats") == 0)
-        r->stats = true;
+        r->stats = r->config.tuning.measure = true;
     else if (strcmp(name, "json") == 0)
         r->json = true;
     else if (strcmp(name, "help") == 0)
@@ -245,7 +245,12 @@ const struct command command_run = {
         "  --debug-exit           the guest ends the run by writing V to port 0xf4; the exit "
         "status\n"
         "                         is then V * 2 + 1\n"
-        "  --stats [--json]       say at the end what was executed and how, on standard error\n"
+        "  --stats [--json]       say at the end what was executed and how, on standard error; "
+        "to\n"
+        "                         count it all, engine binary runs slower\n"
+        "For those who look inside the engine binary:\n"
+        "  --perf-map             tell perf(1) what is translated code (/tmp/perf-PID.map)\n"
+        "  --code-cache SIZE      translated code to keep at most, 256K to 24M; 24M without it\n"
         "\n"
         "Exit status: 0 the guest powered itself off (or asked for a reset under --no-reboot); 1 "
         "a\n"

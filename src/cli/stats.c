@@ -27,6 +27,8 @@ static const struct counter engine_counters[] = {
     {"tlb_misses", "TLB misses", offsetof(struct engine_stats, tlb_misses)},
     {"tlb_flushes", "TLB flushes", offsetof(struct engine_stats, tlb_flushes)},
     {"emulated", "instructions left to C", offsetof(struct engine_stats, emulated)},
+    {"jump_misses", "unknown branch targets", offsetof(struct engine_stats, jump_misses)},
+    {"longest_stop_ns", "longest stop for it, ns", offsetof(struct engine_stats, longest_stop_ns)},
     {"faults", "host faults taken", offsetof(struct engine_stats, faults)},
     {"entries_filled", "address table entries", offsetof(struct engine_stats, entries_filled)},
     {"exits", "exits from KVM", offsetof(struct engine_stats, exits)},
@@ -55,10 +57,11 @@ static double share(uint64_t n, uint64_t total)
 
 static void print_causes(FILE *to, const struct engine_cause *cause)
 {
+    if (cause[0].name)
+        fprintf(to, "  translated code was left            times            ms  for\n");
     for (unsigned i = 0; i < ENGINE_CAUSES && cause[i].name; i++)
-        if (cause[i].count)
-            fprintf(to, "  left translated code: %16" PRIu64 "  %s %s\n", cause[i].count,
-                    cause[i].name, cause[i].detail);
+        fprintf(to, "  %26s %16" PRIu64 " %12.3f  %s %s\n", "", cause[i].count,
+                (double)cause[i].ns / 1e6, cause[i].name, cause[i].detail);
 }
 
 static void print_shares(FILE *to, const struct engine_stats *e, double seconds)
@@ -67,6 +70,7 @@ static void print_shares(FILE *to, const struct engine_stats *e, double seconds)
             seconds > 0 ? (double)e->instructions / seconds / 1e6 : 0.0);
     fprintf(to, "  %-26s %15.1f%%\n", "direct share", share(e->direct, e->instructions));
     fprintf(to, "  %-26s %15.1f%%\n", "translated share", share(e->translated, e->instructions));
+    fprintf(to, "  %-26s %15.4f%%\n", "share left to C", share(e->emulated, e->instructions));
 }
 
 static void print_text(FILE *to, const struct machine_stats *s)
@@ -75,10 +79,7 @@ static void print_text(FILE *to, const struct machine_stats *s)
     const struct engine_stats *e = &s->engine;
     fprintf(to, "doppel: %.3f s on the host, %.3f s for the guest\n", seconds,
             (double)s->guest_ns / 1e9);
-    if (e->emulated && !e->direct)
-        fprintf(to, "  what runs as it is was not counted; --clock virtual counts it\n");
-    else
-        print_shares(to, e, seconds);
+    print_shares(to, e, seconds);
     for (size_t i = 0; i < ARRAY_LEN(engine_counters); i++)
         fprintf(to, "  %-26s %16" PRIu64 "\n", engine_counters[i].what,
                 value_of(e, &engine_counters[i]));
@@ -96,7 +97,12 @@ static void print_engine_json(FILE *to, const struct engine_stats *e)
     for (size_t i = 0; i < ARRAY_LEN(engine_counters); i++)
         fprintf(to, "%s\"%s\": %" PRIu64, i ? ", " : "", engine_counters[i].name,
                 value_of(e, &engine_counters[i]));
-    fprintf(to, "}");
+    fprintf(to, ", \"causes\": [");
+    for (unsigned i = 0; i < ENGINE_CAUSES && e->cause[i].name; i++)
+        fprintf(to, "%s\n    {\"name\": \"%s%s%s\", \"count\": %" PRIu64 ", \"ns\": %" PRIu64 "}",
+                i ? "," : "", e->cause[i].name, e->cause[i].detail[0] ? " " : "",
+                e->cause[i].detail, e->cause[i].count, e->cause[i].ns);
+    fprintf(to, "]}");
 }
 
 static void print_json(FILE *to, const struct machine_stats *s)

@@ -34,6 +34,7 @@ enum engine_exit {
 struct engine_cause {
     const char *name, *detail; /* for people; NULL where there are no more */
     uint64_t count;
+    uint64_t ns; /* where it was measured */
 };
 enum { ENGINE_CAUSES = 40 };
 
@@ -47,10 +48,19 @@ struct engine_stats {
     uint64_t faults;             /* of the host's, taken by a guest's access */
     uint64_t entries_filled;     /* in address tables */
     uint64_t direct, translated; /* instructions run as they were, or as translated code */
+    uint64_t jump_misses;        /* branches whose target translated code did not know */
+    uint64_t longest_stop_ns;    /* of a vCPU, while the translated code was recycled */
     uint64_t exits, assists;     /* of KVM: returns from it, instructions that it gave up on */
     uint64_t stretches;          /* of code that `emulate` ran between two of KVM's */
-    /* The most frequent reasons to leave translated code, the first the most frequent. */
+    /* The reasons to leave translated code that cost most, the first the most. */
     struct engine_cause cause[ENGINE_CAUSES];
+};
+
+/* How an engine is looked at, or put under strain. */
+struct engine_tuning {
+    bool measure;        /* stats() is to tell shares and times as well; that takes time itself */
+    bool perf_map;       /* tell perf(1) where translated code is */
+    uint64_t code_cache; /* bytes of translated code to keep at most; 0: as many as is good */
 };
 
 struct engine {
@@ -77,6 +87,8 @@ struct engine {
      * them round itself. */
     bool (*vm_compose)(struct engine_vm **vm, const struct engine *self, struct memory *memory,
                        const struct x86_model *model, unsigned vcpus, struct error *err);
+    /* Between vm_create() and the first vcpu_create(). NULL: there is nothing to tune. */
+    bool (*tune)(struct engine_vm *vm, const struct engine_tuning *t, struct error *err);
     void (*vm_destroy)(struct engine_vm *vm);
 
     bool (*vcpu_create)(struct engine_vcpu **vcpu, struct engine_vm *vm, unsigned index,

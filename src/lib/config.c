@@ -211,6 +211,18 @@ static bool set_debug_exit(struct config *c, const char *value, struct error *er
     return c->debug_exit = true;
 }
 
+static bool set_perf_map(struct config *c, const char *value, struct error *err)
+{
+    (void)value, (void)err;
+    return c->tuning.perf_map = true;
+}
+
+static bool set_code_cache(struct config *c, const char *value, struct error *err)
+{
+    return config_size(value, &c->tuning.code_cache) ||
+           error_usage(err, "--code-cache %s: not a size; write it like 512K or 16M", value);
+}
+
 static bool refuse_disk(struct config *c, const char *value, struct error *err)
 {
     (void)c, (void)value;
@@ -238,6 +250,7 @@ static const struct config_option options[] = {
     {"append", "STRING", set_append},
     {"boot", "WAY", set_boot},
     {"clock", "host|virtual", set_clock},
+    {"code-cache", "SIZE", set_code_cache},
     {"cpu", "MODEL", set_cpu},
     {"cpus", "N", set_cpus},
     {"debug-exit", NULL, set_debug_exit},
@@ -250,6 +263,7 @@ static const struct config_option options[] = {
     {"name", "NAME", set_name},
     {"net", "user|tap|none", refuse_net},
     {"no-reboot", NULL, set_no_reboot},
+    {"perf-map", NULL, set_perf_map},
     {"share", "DIR,tag=NAME", refuse_share},
     {"switch-every", "TIME[,ENGINE]...", set_switch_every},
 };

@@ -22,6 +22,7 @@ struct config {
     uint64_t memory; /* bytes */
     unsigned cpus;
     enum boot_way way;
+    struct engine_tuning tuning;
     bool virtual_clock, no_reboot, debug_exit;
 };
 

@@ -41,6 +41,7 @@ bool guest_create_on(struct guest *g, const struct config *config, const struct 
         .cpus = config->cpus,
         .cpu_model = config->cpu,
         .engine = engine,
+        .tuning = config->tuning,
         .virtual_clock = config->virtual_clock,
         .no_reboot = config->no_reboot,
         .debug_exit = config->debug_exit,

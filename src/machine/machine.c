@@ -436,6 +436,7 @@ static void add_cause(struct engine_cause *sum, const struct engine_cause *one)
         sum[i].name = one->name;
         sum[i].detail = one->detail;
         sum[i].count += one->count;
+        sum[i].ns += one->ns;
     }
 }
 
@@ -445,8 +446,11 @@ void machine_add_stats(struct engine_stats *sum, const struct engine_stats *one)
     enum { COUNTERS = offsetof(struct engine_stats, cause) / sizeof(uint64_t) };
     uint64_t *to = (uint64_t *)sum;
     const uint64_t *from = (const uint64_t *)one;
+    uint64_t longest =
+        sum->longest_stop_ns > one->longest_stop_ns ? sum->longest_stop_ns : one->longest_stop_ns;
     for (unsigned i = 0; i < COUNTERS; i++)
         to[i] += from[i];
+    sum->longest_stop_ns = longest;
     for (unsigned i = 0; i < ENGINE_CAUSES && one->cause[i].name; i++)
         add_cause(sum->cause, &one->cause[i]);
 }

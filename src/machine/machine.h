@@ -34,6 +34,7 @@ struct machine_config {
     const struct engine *other[MACHINE_ENGINES];
     unsigned other_count;
     uint64_t switch_every_ns;
+    struct engine_tuning tuning;
     bool virtual_clock;      /* time is the count of executed instructions */
     bool no_reboot;          /* a reset ends the run */
     bool debug_exit;         /* port 0xf4 ends the run */

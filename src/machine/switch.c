@@ -47,8 +47,9 @@ bool switch_init(struct machine *m, struct error *err)
 bool switch_make_engine(struct machine *m, struct error *err)
 {
     const struct engine *e = m->config.engine;
-    return e->vm_compose ? e->vm_compose(&m->vm, e, &m->memory, m->model, m->config.cpus, err)
-                         : e->vm_create(&m->vm, &m->memory, m->model, m->config.cpus, err);
+    bool made = e->vm_compose ? e->vm_compose(&m->vm, e, &m->memory, m->model, m->config.cpus, err)
+                              : e->vm_create(&m->vm, &m->memory, m->model, m->config.cpus, err);
+    return made && (!e->tune || e->tune(m->vm, &m->config.tuning, err));
 }
 
 static void unmake_engine(struct machine *m)

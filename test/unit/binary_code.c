@@ -250,7 +250,8 @@ TEST(code_is_never_writable_and_executable_at_once)
     unsigned writable = 0, executable = 0;
     CHECK(maps != NULL && stale);
     while (maps && fgets(line, sizeof line, maps)) {
-        if (!strstr(line, "translated-code"))
+        uintptr_t begin = strtoull(line, NULL, 16);
+        if (begin != (uintptr_t)c.write && begin != (uintptr_t)c.run)
             continue;
         const char *rights = strchr(line, ' ') + 1;
         CHECK(!(rights[1] == 'w' && rights[2] == 'x'));

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/loop.h"
 
 /* ---- the host ---- */
 
@@ -117,6 +118,7 @@ static void free_vm(struct binary_vm *b)
         munmap(b->checked, marks_size(b));
     if (b->alone)
         munmap(b->alone, marks_size(b));
+    perf_map_close(&b->perf_map);
     code_destroy(&b->code);
     windows_destroy(&b->windows);
     free(b);
@@ -125,6 +127,8 @@ static void free_vm(struct binary_vm *b)
 static bool make_vm(struct binary_vm *b, struct engine_vm *vm, struct error *err)
 {
     b->vm = vm;
+    b->born = __builtin_ia32_rdtsc();
+    b->born_ns = loop_now();
     if (!code_create(&b->code, err) || !windows_create(&b->windows, vm->memory, err))
         return false;
     b->checked = make_marks(b);
@@ -144,7 +148,6 @@ static bool vm_create(struct engine_vm **out, struct memory *memory, const struc
     *out = NULL;
     if (!b)
         return error_set(err, "engine binary: no memory");
-    b->code.fd = -1;
     if (!engine_emulate.vm_create(out, memory, model, vcpus, err)) {
         free(b);
         return false;
@@ -160,6 +163,16 @@ static bool vm_create(struct engine_vm **out, struct memory *memory, const struc
     vm->hooks = &hooks;
     vm->gate.ask = ask_all;
     return true;
+}
+
+static bool tune(struct engine_vm *vm, const struct engine_tuning *t, struct error *err)
+{
+    struct binary_vm *b = vm->attached;
+    b->measures = t->measure;
+    if (t->code_cache && !code_limit(&b->code, t->code_cache))
+        return error_usage(err, "--code-cache: engine binary keeps from 256K to 24M of code; give "
+                                "a size between");
+    return !t->perf_map || perf_map_open(&b->perf_map, &b->code, err);
 }
 
 static void vm_destroy(struct engine_vm *vm)
@@ -358,6 +371,7 @@ const struct engine engine_binary = {
     .host_model = true,
     .usable = usable,
     .vm_create = vm_create,
+    .tune = tune,
     .vm_destroy = vm_destroy,
     .vcpu_create = vcpu_create,
     .vcpu_destroy = vcpu_destroy,

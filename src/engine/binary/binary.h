@@ -12,6 +12,7 @@
 
 #include "engine/binary/code.h"
 #include "engine/binary/layout.h"
+#include "engine/binary/perf_map.h"
 #include "engine/binary/space.h"
 #include "engine/emulate/emulate.h"
 #include "x86/xsave.h"
@@ -48,7 +49,8 @@ struct context {
     /* Of a string instruction: elements behind those that are being done, addends; and masks that
      * make a number of bytes one of elements of 1, 2, 4 and 8 bytes. */
     uint64_t string_rest, string_si, string_di, mask_string[4];
-    uint64_t no_fsgsbase; /* 0: the guest may use RDFSBASE and its like */
+    uint64_t no_fsgsbase;       /* 0: the guest may use RDFSBASE and its like */
+    uint64_t copied, rewritten; /* instructions run, where that is measured */
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
 
@@ -96,6 +98,8 @@ AT(string_si, CTX_STRING_SI);
 AT(string_di, CTX_STRING_DI);
 AT(mask_string, CTX_MASK_STRING);
 AT(no_fsgsbase, CTX_NO_FSGSBASE);
+AT(copied, CTX_COPIED);
+AT(rewritten, CTX_REWRITTEN);
 AT(fpu, CTX_FPU);
 #undef AT
 _Static_assert(sizeof(struct context) == CONTEXT_SIZE, "the vCPU comes behind it");
@@ -130,6 +134,11 @@ struct overrun {
     unsigned count; /* from then on */
 };
 enum { OVERRUNS = 256 };
+/* Something that translated code is left for: how often, and where that is measured, the time until
+ * it went on, in cycles of the time-stamp counter. */
+struct spent {
+    uint64_t count, cycles;
+};
 
 /* This engine's part of a vCPU. */
 struct binary_vcpu {
@@ -169,8 +178,12 @@ struct binary_vcpu {
     bool keep_vectors;     /* an instruction in C that leaves the vector registers where they are */
     struct single *single; /* instructions that are executed in C, made ready */
     uint32_t jumps_key;    /* what the entries of the jump caches were made for, but for KEY_USER */
-    uint64_t left_for[LEAVE_REASONS], filled, emulated;
-    uint64_t *cause[2]; /* by form: instructions executed in C, as translated, and by a fault */
+    uint64_t filled, emulated;
+    struct spent left[LEAVE_REASONS];
+    struct spent *on; /* what the time since `left_at` is spent on */
+    uint64_t left_at; /* the time-stamp counter when translated code was left; 0: not since run() */
+    uint64_t recycled_at, longest_stop; /* for the sake of a full code cache, in its cycles */
+    struct spent *cause[2]; /* by form: instructions executed in C, as translated, and by a fault */
 };
 
 /* From the host's time-stamp counter to the guest's: host * mult / 2^64 + offset. */
@@ -185,6 +198,9 @@ struct binary_vm {
     struct engine_vm *vm;
     struct code code;
     struct windows windows;
+    struct perf_map perf_map;
+    bool measures;          /* what runs, and what is spent on leaving: statistics.c */
+    uint64_t born, born_ns; /* by the time-stamp counter and by the host's clock */
     struct binary_tsc tsc;
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
     uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece,
@@ -238,6 +254,14 @@ void binary_switch_space(struct binary_vcpu *b, bool keep);
 bool binary_statistics_init(struct binary_vcpu *b);
 void binary_statistics_fini(struct binary_vcpu *b);
 void binary_statistics(const struct binary_vcpu *b, struct engine_stats *out);
+/* Where it is measured: on leaving translated code, what is done about it, and on going back or out
+ * of run(). */
+void binary_spend_begin(struct binary_vcpu *b);
+void binary_spend_end(struct binary_vcpu *b);
+/* Counts what lies from the point to resume at to its block's end, or takes it back. */
+void binary_measure_rest(struct binary_vcpu *b, bool back);
+/* The vCPU had to wait from then on, because code was recycled. */
+void binary_stopped_since(struct binary_vcpu *b, uint64_t cycles);
 
 /* outside.c: puts itself between the processor and the machine's callbacks. */
 void binary_take_over_host(struct binary_vcpu *b);

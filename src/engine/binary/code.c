@@ -6,12 +6,13 @@
 
 #include "memory/memory.h"
 
-/* What is taken at most; the memory is the host's until it is used. */
 /* The key of what is no block, and the bytes an instruction has in its second page at most. */
 enum { NO_KEY = UINT16_MAX, X86_TAIL_MOST = 14 };
 
+/* What is taken at most; the memory is the host's until it is used. */
 enum {
     CODE_SIZE = 24 << 20,
+    CODE_LEAST = 256 << 10,
     BLOCKS = 1 << 18,
     POINTS = 1 << 21,
     LINKS = 1 << 19,
@@ -30,24 +31,32 @@ static void *reserve(size_t size)
 
 static bool map_code(struct code *c)
 {
-    c->fd = memfd_create("translated-code", MFD_CLOEXEC);
-    if (c->fd < 0 || ftruncate(c->fd, CODE_SIZE) != 0)
-        return false;
-    void *w = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
-    void *x = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, c->fd, 0);
+    /* Shared memory without a name is what perf takes for a translator's (perf_map.c); of such
+     * memory a second mapping is made by mremap(2), with an old size of 0. */
+    void *w = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     c->write = w == MAP_FAILED ? NULL : w;
+    void *x = c->write ? mremap(c->write, 0, CODE_SIZE, MREMAP_MAYMOVE) : MAP_FAILED;
     c->run = x == MAP_FAILED ? NULL : x;
-    return c->write && c->run;
+    return c->run && mprotect(c->run, CODE_SIZE, PROT_READ | PROT_EXEC) == 0;
+}
+
+bool code_limit(struct code *c, uint64_t size)
+{
+    if (size < CODE_LEAST || size > CODE_SIZE)
+        return false;
+    c->size = (uint32_t)size;
+    return true;
 }
 
 bool code_create(struct code *c, struct error *err)
 {
-    *c = (struct code){.fd = -1, .size = CODE_SIZE, .blocks = 1};
+    *c = (struct code){.size = CODE_SIZE, .blocks = 1};
     pthread_mutex_init(&c->lock, NULL);
     c->block = reserve(BLOCKS * sizeof *c->block);
     c->point = reserve(POINTS * sizeof *c->point);
+    c->kind = reserve(POINTS * sizeof *c->kind);
     c->link = reserve(LINKS * sizeof *c->link);
-    if (!c->block || !c->point || !c->link || !map_code(c)) {
+    if (!c->block || !c->point || !c->kind || !c->link || !map_code(c)) {
         error_errno(err, "engine binary: the host gives no memory to run translated code from; "
                          "use --engine emulate");
         code_destroy(c);
@@ -66,11 +75,10 @@ void code_destroy(struct code *c)
 {
     release(c->block, BLOCKS * sizeof *c->block);
     release(c->point, POINTS * sizeof *c->point);
+    release(c->kind, POINTS * sizeof *c->kind);
     release(c->link, LINKS * sizeof *c->link);
     release(c->write, CODE_SIZE);
     release(c->run, CODE_SIZE);
-    if (c->fd >= 0)
-        close(c->fd);
     pthread_mutex_destroy(&c->lock);
 }
 

@@ -2,10 +2,10 @@
  * The code cache: translated blocks of all vCPUs, found by where the guest's code is in physical
  * memory.
  *
- * Host code lives in one file mapped twice: written through one mapping, run through the other,
- * never both in one. Blocks are laid down one behind the other; when the room is used up, all of
- * them are dropped and the first is laid down again (in an exclusive section, so that no vCPU is in
- * any).
+ * Host code lives in memory that is mapped twice: written through one mapping, run through the
+ * other, never both in one. Blocks are laid down one behind the other; when the room is used up,
+ * all of them are dropped and the first is laid down again (in an exclusive section, so that no
+ * vCPU is in any).
  */
 #ifndef DOPPEL_ENGINE_BINARY_CODE_H
 #define DOPPEL_ENGINE_BINARY_CODE_H
@@ -29,6 +29,10 @@ struct point {
     uint16_t guest : 15; /* bytes from the block's guest address */
     uint16_t tied : 1; /* goes by what is in scratch registers: can't be gone on at from outside */
 };
+
+/* How an instruction of a block runs: byte for byte as it is in the guest, by other code, or in C.
+ */
+enum code_kind { KIND_COPIED, KIND_REWRITTEN, KIND_EMULATED, KINDS };
 
 struct translation {
     uint64_t gpa;  /* of its first guest byte; it does not leave its page */
@@ -59,11 +63,11 @@ enum { CODE_HASH_BITS = 17, CODE_HASH = 1 << CODE_HASH_BITS };
 
 struct code {
     pthread_mutex_t lock;
-    int fd;
     uint8_t *write, *run;       /* the two mappings */
     uint32_t size, used, fixed; /* fixed: behind the pieces that are never dropped */
     struct translation *block;
     struct point *point;
+    uint8_t *kind; /* enum code_kind of each point's instruction, where that is measured */
     struct link *link;
     uint32_t blocks, points, links;
     uint32_t by_address[CODE_HASH], by_page[CODE_HASH];
@@ -72,6 +76,8 @@ struct code {
 
 bool code_create(struct code *c, struct error *err);
 void code_destroy(struct code *c);
+/* From now on at most `size` bytes are used. False: that is too few or too many. */
+bool code_limit(struct code *c, uint64_t size);
 
 /* Room for one more block of the largest size. */
 bool code_has_room(const struct code *c);

@@ -26,19 +26,41 @@ static void leave_for(struct translator *t, const uint8_t *piece, bool go_on)
 
 void control_emulate(struct translator *t)
 {
+    t->to_c = true;
     leave_for(t, t->vm->emulate_piece, true);
+}
+
+/* Goes there later: counting takes room that short branches round it do not reach over. */
+static bool put_aside(struct translator *t, const uint8_t *piece)
+{
+    if (!t->vm->measures || t->asides == ARRAY_LEN(t->aside))
+        return false;
+    t->aside[t->asides++] =
+        (struct aside){emit_patchable_jump(&t->e), (uint16_t)t->at, (uint16_t)t->done, piece};
+    return true;
+}
+
+static void write_asides(struct translator *t)
+{
+    for (unsigned i = 0; i < t->asides && !t->e.full; i++) {
+        const struct aside *a = &t->aside[i];
+        emit_point(a->rel32, t->e.at);
+        t->at = a->at;
+        t->done = a->done;
+        leave_for(t, a->piece, false);
+    }
 }
 
 void control_request(struct translator *t)
 {
-    count_back(t, t->done);
-    emit_in_page(&t->e, (int32_t)t->at);
-    emit_jump(&t->e, t->vm->request_piece);
+    if (!put_aside(t, t->vm->request_piece))
+        leave_for(t, t->vm->request_piece, false);
 }
 
 void control_emulate_aside(struct translator *t)
 {
-    leave_for(t, t->vm->emulate_piece, false);
+    if (!put_aside(t, t->vm->emulate_piece))
+        leave_for(t, t->vm->emulate_piece, false);
 }
 
 void control_emulate_unless_zero(struct translator *t)
@@ -87,7 +109,7 @@ static void lead_on(struct translator *t, const struct side_exit *x)
     int32_t target = x->target;
     if (t->e.full)
         return;
-    if ((t->key & KEY_COUNTED) && !x->last) {
+    if (count_any(t) && !x->last) {
         emit_point(rel32, t->e.at);
         count_back(t, x->done);
         rel32 = emit_patchable_jump(&t->e);
@@ -112,6 +134,7 @@ void control_side_exits(struct translator *t)
 {
     for (unsigned i = 0; i < t->exits; i++)
         lead_on(t, &t->exit[i]);
+    write_asides(t);
 }
 
 /* Looks for the guest address in S1 in the jump cache. Returns the branch that is taken when it is

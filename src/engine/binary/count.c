@@ -1,7 +1,10 @@
 /*
- * Counting instructions.
+ * Counting instructions: down to a limit, and for those who measure, by how they run. A block
+ * counts all of its own when it is entered.
  */
 #include "engine/binary/translator.h"
+
+enum { ALL_KINDS = (1u << KINDS) - 1 };
 
 static bool counts(const struct translator *t)
 {
@@ -9,34 +12,65 @@ static bool counts(const struct translator *t)
 }
 
 /* lea reg, [reg + n], n to be known later. */
-static void emit_add_later(struct translator *t, unsigned reg, unsigned done, bool negative)
+static void emit_add_later(struct translator *t, unsigned reg, unsigned done, unsigned kinds,
+                           bool negative)
 {
     struct host_mem m = {.base = (uint8_t)reg, .index = HOST_NONE, .disp = INT32_MAX};
     emit_lea(&t->e, 8, reg, &m);
     if (t->fixes < ARRAY_LEN(t->fix))
-        t->fix[t->fixes++] = (struct count_fix){t->e.at - 4, done, negative};
+        t->fix[t->fixes++] =
+            (struct count_fix){t->e.at - 4, (uint8_t)done, (uint8_t)kinds, negative};
     else
         t->e.full = true;
 }
 
+static void emit_add(struct translator *t, int32_t to, unsigned done, unsigned kinds, bool negative)
+{
+    emit_load(&t->e, S1, GS_AREA + to);
+    emit_add_later(t, S1, done, kinds, negative);
+    emit_store(&t->e, S1, GS_AREA + to);
+}
+
+/* The sums of what runs, by kind, with what the block has from `done` on. */
+static void measure(struct translator *t, unsigned done, bool back)
+{
+    if (!t->vm->measures)
+        return;
+    emit_add(t, CTX_COPIED, done, 1u << KIND_COPIED, back);
+    emit_add(t, CTX_REWRITTEN, done, 1u << KIND_REWRITTEN, back);
+}
+
+bool count_any(const struct translator *t)
+{
+    return counts(t) || t->vm->measures;
+}
+
+void count_kind(struct translator *t, const uint8_t *from)
+{
+    size_t size = (size_t)(t->e.at - from);
+    bool copied = size == t->insn.len;
+    for (size_t i = 0; i < size && copied; i++)
+        copied = from[i] == t->bytes[i];
+    t->kind[t->done] = copied ? KIND_COPIED : t->to_c ? KIND_EMULATED : KIND_REWRITTEN;
+}
+
 void count_back(struct translator *t, unsigned done)
 {
-    if (!counts(t))
-        return;
-    emit_load(&t->e, S1, GS_AREA + CTX_LEFT);
-    emit_add_later(t, S1, done, false);
-    emit_store(&t->e, S1, GS_AREA + CTX_LEFT);
+    if (counts(t))
+        emit_add(t, CTX_LEFT, done, ALL_KINDS, false);
+    measure(t, done, true);
 }
 
 /* At the block's beginning: leaves if it would run past the limit. */
 void count_block(struct translator *t)
 {
     struct emit *e = &t->e;
+    measure(t, 0, false);
     if (!counts(t))
         return;
     emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
     emit_load(e, HOST_RCX, GS_AREA + CTX_LEFT);
-    emit_add_later(t, HOST_RCX, 0, true);
+    emit_add_later(t, HOST_RCX, 0, ALL_KINDS, true);
     emit_store(e, HOST_RCX, GS_AREA + CTX_LEFT);
     emit_pext(e, HOST_RCX, HOST_RCX, GS_AREA + CTX_MASK_SIGN);
     uint8_t *within = emit_jrcxz(e);
@@ -48,10 +82,21 @@ void count_block(struct translator *t)
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
 }
 
+static int32_t count_of(const struct translator *t, unsigned from, unsigned insns, unsigned kinds)
+{
+    int32_t n = 0;
+    for (unsigned i = from; i < insns; i++)
+        n += kinds >> t->kind[i] & 1;
+    return n;
+}
+
 void count_finish(struct translator *t, unsigned insns)
 {
+    struct code *c = &t->vm->code;
     for (unsigned i = 0; i < t->fixes && !t->e.full; i++) {
-        int32_t n = (int32_t)(insns - t->fix[i].done);
+        int32_t n = count_of(t, t->fix[i].done, insns, t->fix[i].kinds);
         store_u32(t->fix[i].at, (uint32_t)(t->fix[i].negative ? -n : n));
     }
+    for (unsigned i = 0; i < insns && t->vm->measures; i++)
+        c->kind[c->points + i] = t->kind[i];
 }

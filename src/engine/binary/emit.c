@@ -334,6 +334,8 @@ uint8_t *emit_jump_if_short(struct emit *e, unsigned cc)
 
 void emit_here(struct emit *e, uint8_t *rel8)
 {
+    if (e->at - (rel8 + 1) > INT8_MAX)
+        e->full = true;
     if (!e->full)
         *rel8 = (uint8_t)(e->at - (rel8 + 1));
 }

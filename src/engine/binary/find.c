@@ -15,15 +15,21 @@ bool binary_mode_allows(const struct engine_vcpu *v)
     return c->code == X86_CODE64 && c->paging && (c->cpl == 0 || c->cpl == 3) &&
            c->tlb != &c->view[TLB_NEVER] && !(c->s.rflags & (FLAG_TF | FLAG_RF)) &&
            !(c->s.dr[7] & 0xff) && !c->s.shadow_sti && !c->s.shadow_ss && !c->debug_hits &&
-           !v->step_once && c->s.activity == X86_ACTIVE && (c->s.cr0 & CR0_NE);
+           !v->step_once && c->s.activity == X86_ACTIVE;
+}
+
+/* Without CR0.NE an x87 error goes out of the processor as a signal, which C knows to send. */
+static bool has_x87(const struct x86_cpu *c)
+{
+    return !c->no_x87 && (c->s.cr0 & CR0_NE);
 }
 
 uint32_t binary_mode_key(const struct binary_vcpu *b)
 {
     const struct x86_cpu *c = &b->v->cpu;
-    return (is_user(c) ? KEY_USER : 0) | (c->no_x87 ? 0 : KEY_X87) | (c->no_sse ? 0 : KEY_SSE) |
-           (c->no_avx ? 0 : KEY_AVX) | (c->no_avx512 ? 0 : KEY_AVX512) | (c->s.cr4 & CR4_PKE ? KEY_PKU : 0) |
-           (b->counted ? KEY_COUNTED : 0);
+    return (is_user(c) ? KEY_USER : 0) | (has_x87(c) ? KEY_X87 : 0) | (c->no_sse ? 0 : KEY_SSE) |
+           (c->no_avx ? 0 : KEY_AVX) | (c->no_avx512 ? 0 : KEY_AVX512) |
+           (c->s.cr4 & CR4_PKE ? KEY_PKU : 0) | (b->counted ? KEY_COUNTED : 0);
 }
 
 /* ---- finding code ---- */
@@ -46,6 +52,7 @@ bool binary_close_gate(struct binary_vcpu *b)
 /* Every block goes; no vCPU is in any. */
 static void recycle(struct binary_vcpu *b)
 {
+    b->recycled_at = __builtin_ia32_rdtsc();
     bool closed = binary_close_gate(b);
     code_flush(&b->vm->code);
     if (closed)
@@ -58,10 +65,13 @@ void binary_notice_recycling(struct binary_vcpu *b)
     if (b->flushes_seen == b->vm->code.flushes)
         return;
     b->flushes_seen = b->vm->code.flushes;
+    uint64_t began = b->recycled_at ? b->recycled_at : __builtin_ia32_rdtsc();
     spaces_forget_jumps(&b->spaces);
     for (unsigned i = 0; i < SINGLES; i++)
         b->single[i].site = 0;
     binary_forget_place(b);
+    binary_stopped_since(b, began);
+    b->recycled_at = 0;
 }
 
 static uint32_t make_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key, uint64_t gpa2)
@@ -75,8 +85,11 @@ static uint32_t make_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key, ui
         emulate_watch_code(b->v, gpa2);
     pthread_mutex_lock(&c->lock);
     uint32_t n = code_find(c, gpa, key, gpa2);
-    if (!n && code_has_room(c))
+    bool made = !n && code_has_room(c);
+    if (made)
         n = binary_translate(b->vm, b->v, gpa, key, gpa2);
+    if (made && n)
+        perf_map_add(&b->vm->perf_map, c, n, b->v->cpu.s.rip);
     pthread_mutex_unlock(&c->lock);
     return n;
 }

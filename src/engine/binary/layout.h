@@ -63,6 +63,8 @@
 #define CTX_STRING_DI   0x138
 #define CTX_MASK_STRING 0x140
 #define CTX_NO_FSGSBASE 0x160
+#define CTX_COPIED      0x168
+#define CTX_REWRITTEN   0x170
 #define CTX_FPU         0x180
 
 /* From the vCPU (struct x86_state comes first in it). */

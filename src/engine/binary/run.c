@@ -81,17 +81,24 @@ static void take_back(struct binary_vcpu *b)
     x86_update_view(c); /* CPL and AC may have changed; nothing else of the mode can have */
     if (b->counted)
         c->insns = b->limit - (uint64_t)x->left - (b->resume ? b->resume_insns : 0);
+    if (b->resume && b->vm->measures)
+        binary_measure_rest(b, true);
 }
 
 static void enter(struct binary_vcpu *b, void *code)
 {
     b->resume = NULL;
     prepare(b, code);
+    if (b->vm->measures)
+        binary_spend_end(b);
     atomic_store_explicit(&b->running, true, memory_order_seq_cst);
     binary_enter(b->context);
     atomic_store_explicit(&b->running, false, memory_order_relaxed);
     take_back(b);
-    b->left_for[b->context->reason]++;
+    b->on = &b->left[b->context->reason];
+    b->on->count++;
+    if (b->vm->measures)
+        binary_spend_begin(b);
 }
 
 /* ---- the loop ---- */
@@ -176,7 +183,7 @@ static enum engine_exit step(struct binary_vcpu *b, uint64_t limit)
         b->resume = NULL;
     if (c->s.rip == b->retry_rip)
         binary_retry(b);
-    uint64_t before = c->insns;
+    uint64_t before = c->insns, copied = b->context->copied, rewritten = b->context->rewritten;
     if (b->resume && b->counted) {
         if (c->insns + b->resume_insns > b->limit)
             b->resume = NULL;
@@ -188,10 +195,15 @@ static enum engine_exit step(struct binary_vcpu *b, uint64_t limit)
         return binary_emulate_one(b);
     if (b->by_block)
         limit_to_block(b, code, limit);
+    if (b->resume && b->vm->measures)
+        binary_measure_rest(b, false);
     enter(b, code);
     b->limit = limit;
-    if (b->context->reason == LEAVE_ASKED)
-        c->insns = before; /* nothing ran */
+    if (b->context->reason == LEAVE_ASKED) { /* nothing ran */
+        c->insns = before;
+        b->context->copied = copied;
+        b->context->rewritten = rewritten;
+    }
     return attend_leave(b);
 }
 
@@ -219,6 +231,8 @@ enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit, bool by
     while (exit == ENGINE_LIMIT && !is_done(b, insns_limit))
         exit = step(b, insns_limit);
     binary_outside(b);
+    if (b->vm->measures)
+        binary_spend_end(b);
     emulate_leave_gate(v);
     return exit;
 }

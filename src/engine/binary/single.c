@@ -126,7 +126,8 @@ enum engine_exit binary_emulate_at(struct binary_vcpu *b, uintptr_t site, uint32
         binary_fpu_to_state(b);
     uint64_t forgotten = b->forgotten, before = b->v->cpu.insns;
     b->emulated++;
-    b->cause[site & 1][s->form]++;
+    b->on = &b->cause[site & 1][s->form];
+    b->on->count++;
     b->keep_vectors = !s->fpu;
     emulate_run_single(b->v, block_of(s));
     b->whole = b->v->cpu.insns > before;

@@ -60,11 +60,14 @@ static bool translate_insn(struct translator *t, enum how how)
     default: break;
     }
     uint8_t *before = t->e.at;
+    unsigned fixes = t->fixes, asides = t->asides;
     if (how != HOW_EMULATE && translate_copy(t, how)) {
         rewrite_note_written(t, how);
         return false;
     }
     t->e.at = before;
+    t->fixes = fixes;
+    t->asides = asides;
     control_emulate(t);
     operand_forget(t);
     /* What follows a branch that C takes is not executed; other instructions come back here. */
@@ -109,8 +112,11 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         t->done = n;
         point[n++] = (struct point){(uint16_t)(t->e.at - t->start), (uint16_t)(t->at - t->first),
                                     operand_holds(t)};
+        const uint8_t *from = t->e.at;
+        t->to_c = false;
         if (status != X86_DECODED) {
             control_emulate(t);
+            count_kind(t, from);
             t->at++;
             return n;
         }
@@ -118,6 +124,7 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         t->alone = is_alone(t->vm, ram_offset + t->at);
         enum how how = binary_how(&t->insn, t->key, t->vm->vm->model);
         ended = translate_insn(t, how);
+        count_kind(t, from);
         if (!how_keeps_addends(how))
             operand_forget(t);
         t->at = t->next;

@@ -17,6 +17,7 @@ static inline bool displaced(unsigned reg)
 }
 
 enum { TRANSLATOR_INSNS = 64, TRANSLATOR_EXITS = TRANSLATOR_INSNS + 1 };
+enum { TRANSLATOR_ASIDES = 96 };
 
 /* A branch whose target is code that is written behind the block. */
 struct side_exit {
@@ -26,11 +27,19 @@ struct side_exit {
     bool last;      /* that is all of the block's */
 };
 
+/* A way out for C or for a request, which is written behind the block. */
+struct aside {
+    uint8_t *rel32; /* of the branch to it */
+    uint16_t at, done;
+    const uint8_t *piece;
+};
+
 /* Where the number of instructions that a block counts is still to be written, less those that have
  * been executed there. */
 struct count_fix {
     uint8_t *at;
-    unsigned done;
+    uint8_t done;
+    uint8_t kinds; /* those of them that are counted: bits by enum code_kind */
     bool negative;
 };
 
@@ -59,12 +68,16 @@ struct translator {
     uint8_t across[16]; /* the bytes of an instruction that goes on in another page */
     bool is_across;
     unsigned done; /* instructions before the one at `at` */
-    struct count_fix fix[2 * TRANSLATOR_EXITS + 2];
+    struct count_fix fix[3 * (TRANSLATOR_ASIDES + 2 * TRANSLATOR_EXITS)];
     unsigned fixes;
     bool check;          /* its accesses are looked at for page ends */
     bool alone;          /* its accesses have lookups of their own */
     struct held held[2]; /* by S1 and S2, from one instruction to the next */
     unsigned last_used;
+    uint8_t kind[TRANSLATOR_INSNS]; /* enum code_kind of each instruction */
+    bool to_c;                      /* the current one is for C */
+    struct aside aside[TRANSLATOR_ASIDES];
+    unsigned asides;
     struct side_exit exit[TRANSLATOR_EXITS];
     unsigned exits;
 };
@@ -198,6 +211,10 @@ bool rewrite_string(struct translator *t);
  */
 void count_block(struct translator *t);
 void count_back(struct translator *t, unsigned done);
+/* Whether count_back() has anything to do. */
+bool count_any(const struct translator *t);
+/* The current instruction's host code lies from there to the end: notes of what kind it is. */
+void count_kind(struct translator *t, const uint8_t *from);
 void count_finish(struct translator *t, unsigned insns);
 
 /* control.c: branches. True: the block ends here. */

@@ -80,6 +80,16 @@ static bool vm_compose(struct engine_vm **out, const struct engine *self, struct
     return true;
 }
 
+static bool tune(struct engine_vm *vm, const struct engine_tuning *t, struct error *err)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        const struct engine *e = engine_of(vm->lockstep, i);
+        if (e->tune && !e->tune(vm->sides[i], t, err))
+            return false;
+    }
+    return true;
+}
+
 static void vcpu_destroy(struct engine_vcpu *v)
 {
     for (unsigned i = 0; i < 2; i++) {
@@ -293,6 +303,7 @@ static const struct engine engine_lockstep = {
     .usable = usable,
     .vm_create = vm_create,
     .vm_compose = vm_compose,
+    .tune = tune,
     .vm_destroy = vm_destroy,
     .vcpu_create = vcpu_create,
     .vcpu_destroy = vcpu_destroy,
