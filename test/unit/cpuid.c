@@ -419,6 +419,7 @@ TEST(no_number_does_harm)
 
 TESTS(T(models_are_found_by_name), T(models_have_the_features_of_their_level),
       T(names_are_spelled_out), T(state_shows_in_features), T(processors_are_cores_of_one_package),
-      T(xsave_areas_have_their_size), T(any_leaf_has_an_answer), T(registers_hold_what_they_can),
-      T(firmware_leaves_memory_cached), T(efer_keeps_its_rules), T(constants_and_commands),
-      T(the_machine_answers_for_its_own), T(no_number_does_harm))
+      T(xsave_areas_have_their_size), T(the_hosts_model_adds_to_its_level),
+      T(any_leaf_has_an_answer), T(registers_hold_what_they_can), T(firmware_leaves_memory_cached),
+      T(efer_keeps_its_rules), T(constants_and_commands), T(the_machine_answers_for_its_own),
+      T(no_number_does_harm))

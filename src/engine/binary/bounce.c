@@ -348,8 +348,8 @@ static void divide(const struct x86_cpu *c, struct source *s, uint64_t lin, unsi
 static void look(struct x86_cpu *c, struct source_part *p, uint8_t *to)
 {
     struct x86_walk w;
-    if (c->code == X86_CODE64 && !x86_canonical(p->lin))
-        return;
+    if (c->debug_data || (c->code == X86_CODE64 && !x86_canonical(p->lin)))
+        return; /* a breakpoint is for what is accessed indeed */
     if (!x86_walk(c, p->lin, X86_READ, x86_privilege(c), &w))
         return;
     const uint8_t *hva = memory_hva(c->memory, w.gpa);

@@ -112,8 +112,9 @@ void rows_write_docs(const struct rows *rows, const char *cases_file)
            "Made from the decoder's tables (src/x86/forms) by `generate-forms docs`; `ninja "
            "instructions` in a build\nfolder writes it anew, and a test says when it is stale. "
            "Do not edit it.\n\n"
-           "%u forms: %u done, %u that raise #UD because the processor model lacks them. "
-           "What is listed nowhere here is no\ninstruction, and raises #UD as well.\n\n"
+           "%u forms: %u done, %u that raise #UD because the processor models lack them (under "
+           "`--cpu host` the host's processor\nexecutes those of them that cpu.md names). "
+           "What is listed nowhere here is no instruction, and raises #UD as well.\n\n"
            "Operands are in the manual's notation (SDM 2, A.2). *Cases* is how many cases of the "
            "form the tests compare\nwith a real processor; empty where it can't be run there.\n\n",
            rows->count, done, rows->count - done);
