@@ -2,6 +2,8 @@
 import json
 import subprocess
 
+from harness.case import expect_refusal
+
 PROMPT = "doppel:/root# "
 
 
@@ -50,3 +52,20 @@ def test_kvm_runs_it(t):
     assert total["exits"] > 100, total
     # What emulate did is counted, where it did anything.
     assert (total["stretches"] == 0) == (total["instructions"] == 0) or total["assists"], total
+
+
+def test_the_hosts_processor_or_one_line(t):
+    """Where emulate runs systems for KVM, it can't run what only the host knows."""
+    t.needs_engine("hardware")
+    done = t.run("run", "--engine", "hardware", "--cpu", "host", "--kernel", t.kernel(),
+                 "--initrd", t.initramfs(), "--append", "console=ttyS0 quiet", "--memory", "256M",
+                 "--no-reboot", input=b"poweroff -f\n", stdin=None)
+    if done.returncode:
+        expect_refusal(done, 2, "--cpu host", "gives up on kernels")
+
+
+def test_a_guest_with_the_hosts_processor_does_not_move(t):
+    t.needs_engine("hardware")
+    done = t.run("run", "--engine", "hardware", "--switch-every", "100ms,hardware,binary", "--cpu",
+                 "host", "--kernel", t.kernel())
+    expect_refusal(done, 2, "--cpu host", "change engines")

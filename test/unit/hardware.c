@@ -135,6 +135,44 @@ TEST(state_comes_back_from_kvm_as_it_was)
     rig_close(&r);
 }
 
+/* What `--cpu host` adds, where the host has it. */
+TEST(registers_of_avx512_come_back_from_kvm)
+{
+    struct rig r;
+    struct error err;
+    NEEDS_KVM();
+    struct x86_model model = *x86_model_find("host");
+    x86_model_add_host(&model);
+    if (!(model.xcr0 & XCR0_OPMASK))
+        SKIP("this host has no AVX-512");
+    OPEN(&r, endless);
+    struct x86_state s = rig_state(&r);
+    engine_hardware.vcpu_destroy(r.vcpu);
+    engine_hardware.vm_destroy(r.vm);
+    CHECK(engine_hardware.vm_create(&r.vm, &r.memory, &model, 1, &err) &&
+          engine_hardware.vcpu_create(&r.vcpu, r.vm, 0, &r.host, &err));
+    r.all[0] = r.vcpu;
+    leave_systems_to_kvm(&r);
+    for (unsigned i = 0; i < 8; i++)
+        s.opmask[i] = UINT64_C(0x1234567800000000) + i;
+    for (unsigned i = 0; i < 16; i++) {
+        s.zmm_upper[i][3] = 0x1000 + i;
+        s.zmm_more[i][0] = 0x2000 + i;
+        s.zmm_more[i][7] = 0x3000 + i;
+    }
+    s.xcr0 = model.xcr0 & ~(uint64_t)XCR0_PKRU; /* which KVM may lack */
+    s.cr4 |= CR4_OSXSAVE;
+    engine_hardware.set_state(r.vcpu, &s);
+    engine_hardware.stop(r.vcpu);
+    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_STOPPED);
+    struct x86_state got = rig_state(&r);
+    CHECK(memcmp(got.opmask, s.opmask, sizeof s.opmask) == 0);
+    CHECK(memcmp(got.zmm_upper, s.zmm_upper, sizeof s.zmm_upper) == 0);
+    CHECK(memcmp(got.zmm_more, s.zmm_more, sizeof s.zmm_more) == 0);
+    CHECK_EQ(got.xcr0, s.xcr0);
+    rig_close(&r);
+}
+
 TEST(pending_event_comes_back_from_kvm)
 {
     struct rig r;
@@ -384,8 +422,8 @@ TEST(model_keeps_no_more_than_it_had)
     CHECK(x86_model_has(&m, "lm") && x86_model_has(&m, "apic"));
 }
 
-TESTS(T(state_comes_back_from_kvm_as_it_was), T(pending_event_comes_back_from_kvm),
-      T(loop_runs_to_its_halt), T(ports_reach_the_machine),
+TESTS(T(state_comes_back_from_kvm_as_it_was), T(registers_of_avx512_come_back_from_kvm),
+      T(pending_event_comes_back_from_kvm), T(loop_runs_to_its_halt), T(ports_reach_the_machine),
       T(memory_that_is_no_ram_reaches_the_machine), T(what_kvm_gives_up_on_is_done_all_the_same),
       T(pages_that_kvm_writes_are_no_longer_clean), T(writes_before_the_mark_do_not_count),
       T(stop_ends_an_endless_loop), T(model_keeps_no_more_than_it_had))

@@ -61,6 +61,15 @@ static void limit_features(struct x86_model *m, const struct table *t)
             words[i].own | supported(t, words[i].leaf, words[i].subleaf, words[i].reg);
 }
 
+/* Without its registers there is nothing of AVX-512, which `--cpu host` may have added. */
+static void drop_avx512(struct x86_model *m)
+{
+    m->xcr0 &= ~(uint64_t)XCR0_AVX512;
+    m->features[X86_WORD_7_EBX] &= ~(1u << 16 | 1u << 17 | 1u << 21 | 1u << 28 | 3u << 30);
+    m->features[X86_WORD_7_ECX] &= ~(1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14);
+    m->features[X86_WORD_7_1_EAX] &= ~(1u << 5);
+}
+
 /* The components of XSAVE that KVM can hold; a component that is lost takes its features along. */
 static void limit_components(struct x86_model *m, const struct table *t)
 {
@@ -72,6 +81,8 @@ static void limit_components(struct x86_model *m, const struct table *t)
         m->features[X86_WORD_1_ECX] &= ~(uint32_t)(FMA | AVX | F16C);
         m->features[X86_WORD_7_EBX] &= ~(uint32_t)AVX2;
     }
+    if ((m->xcr0 & XCR0_AVX512) != XCR0_AVX512)
+        drop_avx512(m);
 }
 
 /* Where the guest sees the host's processor anyway, what KVM says of CPUID is about nothing, and
@@ -137,6 +148,10 @@ static bool limit(struct x86_model *m, const struct kvm *k, struct table *t, str
         return error_errno(err, "engine hardware: KVM_GET_SUPPORTED_CPUID");
     if (!kvm_find_out(k, &facts))
         return error_set(err, "engine hardware: KVM does not run even a guest of a few bytes");
+    if (m->host && facts.users_only)
+        return error_usage(err, "--cpu host: this host's KVM gives up on kernels, and the engine "
+                                "that runs them for it does not know what the host adds; use "
+                                "--engine binary or another --cpu");
     if (facts.obeys_cpuid) {
         limit_features(m, t);
         limit_promises(m, k);

@@ -286,6 +286,7 @@ const struct engine engine_hardware = {
     .name = "hardware",
     .summary = "the processor's own virtualization, through KVM",
     .uncounted = true,
+    .host_model = true,
     .usable = usable,
     .advisable = kvm_measure,
     .limit = hardware_limit,
