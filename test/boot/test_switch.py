@@ -4,9 +4,9 @@ import subprocess
 
 PROMPT = "doppel:/root# "
 
-# Of a KVM in software that shows guests the host's CPUID (docs/hardware.md).
-NO_AVX512 = ("clearcpuid=304 GLIBC_TUNABLES=glibc.cpu.hwcaps="
-             "-AVX512F,-AVX512VL,-AVX512BW,-AVX512DQ,-AVX512CD")
+# A program that begins just before a change to a KVM that shows users the host's CPUID may find
+# AVX-512 there (docs/hardware.md).
+NO_AVX512 = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX512F,-AVX512VL"
 
 
 def boot(t, engines, *more):
