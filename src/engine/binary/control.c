@@ -10,24 +10,20 @@
 
 /* ---- leaving ---- */
 
-/* S1 and S2: the guest's address and the host's to go on at. */
-static void leave_for(struct translator *t, const uint8_t *piece, bool go_on)
+/* S1: the guest's address; S2: the host's place, which names this one (binary_site()). */
+static void leave_for(struct translator *t, const uint8_t *piece)
 {
     struct emit *e = &t->e;
     count_back(t, t->done);
     emit_in_page(e, (int32_t)t->at);
-    if (go_on) {
-        emit_lea_rip(e, S2, 5); /* behind the jump */
-    } else {
-        emit_move_imm(e, S2, 0);
-    }
+    emit_lea_rip(e, S2, 5); /* behind the jump */
     emit_jump(e, piece);
 }
 
 void control_emulate(struct translator *t)
 {
     t->to_c = true;
-    leave_for(t, t->vm->emulate_piece, true);
+    leave_for(t, t->vm->emulate_piece);
 }
 
 /* Goes there later: counting takes room that short branches round it do not reach over. */
@@ -47,20 +43,20 @@ static void write_asides(struct translator *t)
         emit_point(a->rel32, t->e.at);
         t->at = a->at;
         t->done = a->done;
-        leave_for(t, a->piece, false);
+        leave_for(t, a->piece);
     }
 }
 
 void control_request(struct translator *t)
 {
     if (!put_aside(t, t->vm->request_piece))
-        leave_for(t, t->vm->request_piece, false);
+        leave_for(t, t->vm->request_piece);
 }
 
 void control_emulate_aside(struct translator *t)
 {
     if (!put_aside(t, t->vm->emulate_piece))
-        leave_for(t, t->vm->emulate_piece, false);
+        leave_for(t, t->vm->emulate_piece);
 }
 
 void control_emulate_unless_zero(struct translator *t)
