@@ -1,7 +1,7 @@
 /*
  * What an engine that runs guest code as it is likes to do without leaving it: system calls with
- * every flag masked, there and back, in a loop; strings over pages, with overlaps, downwards, and
- * with a fault in the middle; the instruction behind STI.
+ * every flag masked, there and back, in a loop; IRET again and again, and with descriptors that
+ * have changed since; strings over pages, with overlaps, downwards, and with a fault in the middle.
  */
 #include "lib/run64.h"
 
@@ -88,6 +88,88 @@ static void sysret_to_nowhere(void)
         CHECK_EQ(c.vector, GP);
         CHECK_EQ(c.cs, CODE0);
         CHECK_EQ(c.rip, (uint64_t)bad_sysret);
+    }
+}
+
+/* ---- IRET ---- */
+
+/* In: RAX to RDX: SS, RSP, CS, RIP; RSI: the flags. */
+CODE(iretq, "push %rax\n push %rbx\n push %rsi\n push %rcx\n push %rdx\n iretq_at: iretq");
+CODE(landing, "pushf\n pop %rdi");
+extern uint8_t iretq_at[];
+
+static struct context iret_to(uint16_t cs, uint16_t ss, uint64_t rip, uint64_t flags)
+{
+    struct context c = at_level(0);
+    c.rax = ss;
+    c.rbx = (uint64_t)test_stack[3] + sizeof test_stack[3];
+    c.rcx = cs;
+    c.rdx = rip;
+    c.rsi = flags;
+    run_code(&c, iretq);
+    return c;
+}
+
+static void iret_there(uint16_t cs, uint16_t ss, uint64_t flags)
+{
+    struct context c = iret_to(cs, ss, (uint64_t)landing, flags | FLAG_FIXED);
+    CHECK_EQ(c.vector, DONE);
+    CHECK_EQ(c.cs, cs);
+    CHECK_EQ(c.ss, ss);
+    CHECK_EQ(c.rsp, (uint64_t)test_stack[3] + sizeof test_stack[3]);
+    CHECK_EQ(c.rdi, flags | FLAG_FIXED);
+}
+
+static void iret_refused(uint16_t cs, uint16_t ss, unsigned vector, uint64_t error)
+{
+    struct context c = iret_to(cs, ss, (uint64_t)landing, FLAG_FIXED);
+    CHECK_EQ(c.vector, vector);
+    CHECK_EQ(c.error, error);
+    CHECK_EQ(c.rip, (uint64_t)iretq_at);
+    CHECK_EQ(c.cs, CODE0);
+}
+
+static void iret_goes_on(void)
+{
+    static const uint64_t flags[] = {0, FLAG_CF | FLAG_OF, FLAG_DF, FLAG_IOPL3, FLAG_AC, FLAG_SF};
+    for (unsigned i = 0; i < 5 * ARRAY_LEN(flags); i++) {
+        iret_there(CODE0, DATA0, flags[i % ARRAY_LEN(flags)]);
+        iret_there(CODE0, 0, flags[i % ARRAY_LEN(flags)]);
+        iret_there(CODE3, DATA3, flags[i % ARRAY_LEN(flags)]);
+    }
+    struct context c = iret_to(CODE3, DATA3, 0x800000000000, FLAG_FIXED);
+    CHECK_EQ(c.vector, GP);
+    CHECK_EQ(c.cs, CODE0);
+    CHECK_EQ(c.rip, (uint64_t)iretq_at);
+}
+
+/* A descriptor that is not what it was the last time. */
+static void iret_reads_descriptors(void)
+{
+    enum { PRESENT = 47, DPL0 = 45, LONG = 53 };
+    static const uint16_t selectors[][2] = {{CODE0, DATA0}, {CODE3, DATA3}};
+    for (unsigned i = 0; i < 2; i++) {
+        uint16_t cs = selectors[i][0], ss = selectors[i][1];
+        uint64_t *code = &gdt[FREE / 8], *stack = &gdt[FREE / 8 + 1], old;
+        uint16_t own_cs = (uint16_t)(FREE | (cs & 3)), own_ss = (uint16_t)((FREE + 8) | (ss & 3));
+        *code = gdt[cs / 8];
+        *stack = gdt[ss / 8];
+        for (unsigned k = 0; k < 3; k++)
+            iret_there(own_cs, own_ss, FLAG_CF);
+        old = *code;
+        *code = old & ~(1ul << PRESENT);
+        iret_refused(own_cs, own_ss, NP, FREE);
+        *code = old ^ 1ul << DPL0;
+        iret_refused(own_cs, own_ss, GP, FREE);
+        *code = old;
+        iret_there(own_cs, own_ss, 0);
+        old = *stack;
+        *stack = old & ~(1ul << PRESENT);
+        iret_refused(own_cs, own_ss, SS, FREE + 8);
+        *stack = old ^ 1ul << DPL0;
+        iret_refused(own_cs, own_ss, GP, FREE + 8);
+        *stack = old;
+        iret_there(own_cs, own_ss, FLAG_DF);
     }
 }
 
@@ -233,6 +315,8 @@ const struct guest_test guest_tests[] = {
     {"system calls there and back", system_calls_there_and_back},
     {"system calls with few flags masked", system_calls_with_few_flags_masked},
     {"SYSRET to nowhere", sysret_to_nowhere},
+    {"IRET goes on", iret_goes_on},
+    {"IRET reads descriptors each time", iret_reads_descriptors},
     {"fills over pages", fills_over_pages},
     {"copies over pages", copies_over_pages},
     {"copies that overlap", copies_that_overlap},

@@ -222,6 +222,7 @@ static void fill_context(struct binary_vcpu *b)
     x->table_ac = spaces_table(&b->spaces, VIEW_AC)->entry;
     x->table_user = spaces_table(&b->spaces, VIEW_USER)->entry;
     binary_syscall_init(x);
+    binary_iret_init(x);
     for (unsigned i = 0; i < ARRAY_LEN(x->mask_string); i++)
         x->mask_string[i] = 2 * MEMORY_PAGE_SIZE - (1u << i);
     x->leave = binary_leave;

@@ -17,6 +17,18 @@
 #include "engine/emulate/emulate.h"
 #include "x86/xsave.h"
 
+/* What an IRET to these selectors, with these descriptors at these addresses, loads (iret.c). */
+struct iret_known {
+    uint64_t cs, ss, cs_lin, ss_lin, cs_raw, ss_raw;
+    uint64_t blocked; /* not now */
+    uint64_t cpl;
+    uint64_t cs_rest, ss_rest; /* the registers' limits and attributes; bases are 0 */
+    uint64_t *table;           /* of the view */
+    uint64_t unused[5];
+};
+_Static_assert(sizeof(struct iret_known) == 128, "translated code finds them by that");
+enum { IRET_USER = 2, IRET_KNOWN = 4 }; /* from IRET_USER on they lead to CPL 3 */
+
 /* At the start of the area below every table: what translated code and enter.S reach through GS. */
 struct context {
     struct context *self;
@@ -51,6 +63,12 @@ struct context {
     uint64_t string_rest, string_si, string_di, mask_string[4];
     uint64_t no_fsgsbase;       /* 0: the guest may use RDFSBASE and its like */
     uint64_t copied, rewritten; /* instructions run, where that is measured */
+    uint64_t no_iret;           /* 0: translated code may do it */
+    uint64_t retry_rip;         /* of struct binary_vcpu */
+    uint64_t mask_iret, mask_iret_rare, mask_1, mask_8;
+    uint64_t iret_index, iret_frame[5], iret_raw[2]; /* of the one that is being done */
+    uint64_t gdt_base, gdt_limit;                    /* that the descriptors were found in */
+    _Alignas(128) struct iret_known iret[IRET_KNOWN];
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
 
@@ -100,6 +118,16 @@ AT(mask_string, CTX_MASK_STRING);
 AT(no_fsgsbase, CTX_NO_FSGSBASE);
 AT(copied, CTX_COPIED);
 AT(rewritten, CTX_REWRITTEN);
+AT(no_iret, CTX_NO_IRET);
+AT(retry_rip, CTX_RETRY_RIP);
+AT(mask_iret, CTX_MASK_IRET);
+AT(mask_iret_rare, CTX_MASK_RARER);
+AT(mask_1, CTX_MASK_1);
+AT(mask_8, CTX_MASK_8);
+AT(iret_index, CTX_IRET_INDEX);
+AT(iret_frame, CTX_IRET_FRAME);
+AT(iret_raw, CTX_IRET_RAW);
+AT(iret, CTX_IRET);
 AT(fpu, CTX_FPU);
 #undef AT
 _Static_assert(sizeof(struct context) == CONTEXT_SIZE, "the vCPU comes behind it");
@@ -122,6 +150,7 @@ struct single {
     uint16_t next;   /* offset of the next instruction in the guest page */
     uint16_t behind; /* instructions of the block behind it */
     uint16_t form;
+    bool iret;
     bool fpu; /* it looks at the vector or x87 registers, or might */
     _Alignas(struct block) uint8_t room[sizeof(struct block) + 2 * sizeof(struct op)];
 };
@@ -204,7 +233,7 @@ struct binary_vm {
     struct binary_tsc tsc;
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
     uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece,
-        *limit_piece, *syscall_piece, *sysret_piece;
+        *limit_piece, *syscall_piece, *sysret_piece, *return_piece;
     uint64_t components;                     /* of XSAVE that translated code may use here */
     uint16_t xsave_offset[XSAVE_COMPONENTS]; /* in the host's area, of AVX-512's */
     uint64_t written_page; /* the page of code that was written last, and how often in a row */
@@ -270,6 +299,11 @@ void binary_take_over_host(struct binary_vcpu *b);
 /* Constants for translated code; and, on the way into it, what depends on the state. */
 void binary_syscall_init(struct context *x);
 void binary_syscall_prepare(struct context *x, const struct x86_state *s);
+
+/* iret.c: the same; and an IRET that C has just done, from CPL 0. */
+void binary_iret_init(struct context *x);
+void binary_iret_prepare(struct binary_vcpu *b);
+void binary_iret_learn(struct binary_vcpu *b);
 
 /* tsc.c */
 void binary_tsc_init(struct binary_tsc *t);

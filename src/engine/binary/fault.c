@@ -133,6 +133,12 @@ static bool enter_page(struct binary_vcpu *b, struct table *t, uint64_t lin,
                       w->global);
 }
 
+bool binary_fill_supervisor(struct binary_vcpu *b, uint64_t lin, const struct x86_walk *w)
+{
+    struct table *t = spaces_table(&b->spaces, VIEW_SUPERVISOR);
+    return table_has(t, lin, false) || enter_page(b, t, lin, w);
+}
+
 /* Pages round one that was missing that have been used before: likely to be wanted again. */
 enum { NEIGHBOURS = 16 };
 

@@ -39,7 +39,7 @@ static const struct named named[] = {
     {"int1", HOW_EMULATE},
     {"int3", HOW_EMULATE},
     {"into", HOW_EMULATE},
-    {"iret", HOW_EMULATE},
+    {"iret", HOW_IRET, KERNEL},
     {"jcc", HOW_JCC},
     {"jcxz", HOW_JCXZ},
     {"jmp", HOW_JMP},

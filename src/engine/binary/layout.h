@@ -65,7 +65,17 @@
 #define CTX_NO_FSGSBASE 0x160
 #define CTX_COPIED      0x168
 #define CTX_REWRITTEN   0x170
-#define CTX_FPU         0x180
+#define CTX_NO_IRET     0x178
+#define CTX_RETRY_RIP   0x180
+#define CTX_MASK_IRET   0x188
+#define CTX_MASK_RARER  0x190
+#define CTX_MASK_1      0x198
+#define CTX_MASK_8      0x1a0
+#define CTX_IRET_INDEX  0x1a8
+#define CTX_IRET_FRAME  0x1b0
+#define CTX_IRET_RAW    0x1d8
+#define CTX_IRET        0x200
+#define CTX_FPU         0x400
 
 /* From the vCPU (struct x86_state comes first in it). */
 #define STATE_RIP     144

@@ -57,5 +57,7 @@ bool binary_decode_at(struct binary_vcpu *b, uint64_t gpa, struct x86_insn *insn
  * raised a page fault, whose page is filled before it faults again. */
 enum engine_exit binary_after_fault(struct binary_vcpu *b);
 void binary_retry(struct binary_vcpu *b);
+/* Enters a page of RAM into the supervisor's table. */
+bool binary_fill_supervisor(struct binary_vcpu *b, uint64_t lin, const struct x86_walk *w);
 
 #endif

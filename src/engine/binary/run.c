@@ -65,6 +65,7 @@ static void prepare(struct binary_vcpu *b, void *code)
     if (!c->s.nmi_blocked)
         x->attend |= X86_REQUEST_NMI;
     binary_syscall_prepare(x, &c->s);
+    binary_iret_prepare(b);
     x->no_fsgsbase = !(c->s.cr4 & CR4_FSGSBASE);
     x->no_tsc = !binary_tsc_on(b);
     x->no_tsc_user = x->no_tsc || (c->s.cr4 & CR4_TSD);

@@ -86,6 +86,7 @@ static bool make_single(struct binary_vcpu *b, struct single *s, uintptr_t site,
     s->block = n;
     s->next = (uint16_t)(offset + insn.len);
     s->fpu = uses_fpu(b->v->cpu.model, &insn);
+    s->iret = insn.map == 0 && insn.opcode == 0xcf;
     s->form = insn.form;
     unsigned behind = 0;
     s->resume = host_code(code, n, s->next, &behind);
@@ -132,6 +133,8 @@ enum engine_exit binary_emulate_at(struct binary_vcpu *b, uintptr_t site, uint32
     emulate_run_single(b->v, block_of(s));
     b->whole = b->v->cpu.insns > before;
     b->keep_vectors = false;
+    if (s->iret && b->whole)
+        binary_iret_learn(b);
     if (goes_on(b, s, forgotten)) {
         b->resume = s->resume;
         b->resume_tied = false;

@@ -137,8 +137,6 @@ static void emit_masked(struct emit *e, int32_t mask)
 static void emit_sysret(struct binary_vm *vm, struct emit *e)
 {
     struct host_mem with_1 = {.base = S2, .index = HOST_NONE, .disp = FLAG_1};
-    struct host_mem request = {HOST_NONE, HOST_NONE, 0, true,
-                               GS_VCPU + (int32_t)offsetof(struct engine_vcpu, cpu.request)};
     vm->sysret_piece = e->at;
     emit_load(e, S1, GS_GPR(11));
     emit_masked(e, CTX_MASK_SYSRET);
@@ -149,7 +147,16 @@ static void emit_sysret(struct binary_vm *vm, struct emit *e)
     emit_level(e, 3);
     system_write_flags(e);
     emit_load(e, S1, GS_AREA + CTX_RCX);
-    emit_op_mem(e, 4, 0x8b, HOST_RCX, &request); /* IF may be set now */
+    emit_jump(e, vm->return_piece);
+}
+
+/* S1: where to, with IF set now, perhaps. The guest's RCX is in the context. */
+static void emit_return(struct binary_vm *vm, struct emit *e)
+{
+    struct host_mem request = {HOST_NONE, HOST_NONE, 0, true,
+                               GS_VCPU + (int32_t)offsetof(struct engine_vcpu, cpu.request)};
+    vm->return_piece = e->at;
+    emit_op_mem(e, 4, 0x8b, HOST_RCX, &request);
     uint8_t *nothing = emit_jrcxz(e);
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
     emit_jump(e, vm->request_piece);
@@ -161,5 +168,6 @@ static void emit_sysret(struct binary_vm *vm, struct emit *e)
 void syscall_emit_pieces(struct binary_vm *vm, struct emit *e)
 {
     emit_syscall(vm, e);
+    emit_return(vm, e);
     emit_sysret(vm, e);
 }

@@ -56,6 +56,7 @@ static bool translate_insn(struct translator *t, enum how how)
     case HOW_JCXZ: return control_jcxz(t);
     case HOW_LOOP: return control_loop(t);
     case HOW_SYSCALL: return syscall_enter(t);
+    case HOW_IRET: return iret_translate(t);
     case HOW_SYSRET: return syscall_return(t);
     default: break;
     }

@@ -121,6 +121,7 @@ enum how {
     HOW_PAUSE,
     HOW_FROM_CR,
     HOW_BASE,
+    HOW_IRET,
 };
 
 /* Whether what runs it leaves alone what the scratch registers hold, or says what becomes of it. */
@@ -202,6 +203,9 @@ void system_write_flags(struct emit *e);
 bool syscall_enter(struct translator *t);
 bool syscall_return(struct translator *t);
 void syscall_emit_pieces(struct binary_vm *vm, struct emit *e);
+
+/* iret.c. This ends a block. */
+bool iret_translate(struct translator *t);
 
 /* string.c */
 bool rewrite_string(struct translator *t);
