@@ -42,6 +42,38 @@ def test_two_processors(t):
     power_off(terminal)
 
 
+def boot_to_power_off(t, *more):
+    """A boot with some work and --stats, and what they say."""
+    script = t.file("script", b"ls -lR /bin | sort | md5sum\nfor i in 1 2 3; do (echo $i); done\n"
+                              b"poweroff -f\n")
+    with script.open() as typed:
+        done = t.run("run", "--engine", "binary", "--kernel", t.kernel(), "--initrd", t.initramfs(),
+                     "--append", "console=ttyS0", "--memory", "256M", "--no-reboot", "--console",
+                     "stdio", "--stats", "--json", *more, stdin=typed, timeout=600)
+    assert done.returncode == 0, done
+    assert b"reboot: Power down" in done.stdout, done.stdout[-3000:]
+    return json.loads(done.stderr)["total"]
+
+
+def test_shares_are_counted_by_both_clocks(t):
+    t.needs_engine("binary")
+    for more in ((), ("--clock", "virtual")):
+        told = boot_to_power_off(t, *more)
+        assert told["instructions"] == told["direct"] + told["translated"] + told["emulated"], told
+        assert told["direct"] > told["translated"] > 10 ** 8, told
+        assert 0 < told["emulated"] < told["instructions"] // 100, told
+        names = {cause["name"] for cause in told["causes"]}
+        assert {"host faults", "out DX,AL"} <= names, told
+        assert all(cause["count"] > 0 and cause["ns"] > 0 for cause in told["causes"]), told
+
+
+def test_a_small_cache_is_recycled(t):
+    t.needs_engine("binary")
+    for more in ((), ("--cpus", "2")):
+        told = boot_to_power_off(t, "--code-cache", "1M", *more)
+        assert told["cache_flushes"] > 10 and told["longest_stop_ns"] > 0, told
+
+
 def with_file(t, name, content):
     """The shell's initramfs with one more file, as an archive behind the archive."""
     def entry(path, data, mode):

@@ -1,8 +1,7 @@
 """Engines in lockstep through a whole boot of Debian's stock kernel, user space included."""
-import json
 import re
 
-from harness.case import Skip
+from harness.case import slow
 
 WORK = b"""for i in 1 2 3 4 5 6; do (echo $i | md5sum); done
 dd if=/dev/urandom bs=64k count=2 2>/dev/null | gzip | gunzip | sha256sum
@@ -32,20 +31,19 @@ def test_emulate_twice_to_power_off(t):
     boots_alike(t, "emulate", "--step", "2000")
 
 
-def needs_binary(t):
-    engines = json.loads(t.run("engines", "--json").stdout)["engines"]
-    why = [e["why"] for e in engines if e["name"] == "binary" and not e["usable"]]
-    if why:
-        raise Skip(f"engine binary: {why[0]}")
-
-
 def test_binary_against_emulate_to_power_off(t):
-    needs_binary(t)
+    t.needs_engine("binary")
     boots_alike(t, "binary", "--step", "1000")
 
 
+@slow
+def test_binary_block_by_block_to_power_off(t):
+    t.needs_engine("binary")
+    boots_alike(t, "binary")
+
+
 def test_a_planted_bug_is_found_in_a_block(t):
-    needs_binary(t)
+    t.needs_engine("binary")
     done = boot(t, "binary", "--plant", "30000000:gpr12")
     assert done.returncode == 1, done.stdout[-4000:]
     assert b"The engines differ behind instruction 30000000:" in done.stdout, done.stdout[-4000:]

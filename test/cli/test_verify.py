@@ -1,20 +1,12 @@
 """doppel verify: two engines on one guest, and what it says of them."""
-import json
 import re
 
-from harness.case import Skip, expect_refusal
+from harness.case import expect_refusal
 
 
 def verify(t, *more, guest="interrupt", engine="emulate"):
     return t.run("verify", "--engine", engine, "--against", "emulate", "--kernel",
                  t.build / f"guest/{guest}.elf", "--memory", "64M", "--debug-exit", *more)
-
-
-def needs_binary(t):
-    engines = json.loads(t.run("engines", "--json").stdout)["engines"]
-    why = [e["why"] for e in engines if e["name"] == "binary" and not e["usable"]]
-    if why:
-        raise Skip(f"engine binary: {why[0]}")
 
 
 def refused(t, *texts, args):
@@ -59,17 +51,17 @@ def test_a_planted_flag_is_found_behind_every_instruction(t):
 
 
 def test_each_block_of_translated_code(t):
-    needs_binary(t)
+    t.needs_engine("binary")
     done = verify(t, guest="long", engine="binary")
     text = done.stdout.decode()
     assert done.returncode == 0 and text.endswith("No difference.\n"), done
     counts = re.search(r"(\d+) instructions compared\n +(\d+) times all registers", text)
-    # As often as there are blocks: not as often as there are instructions, and not a tenth of it.
-    assert int(counts[1]) / 10 < int(counts[2]) < int(counts[1]), text
+    # As often as there are blocks, of a few instructions each.
+    assert int(counts[1]) / 50 < int(counts[2]) < int(counts[1]), text
 
 
 def test_a_bug_planted_beside_translated_code_is_found(t):
-    needs_binary(t)
+    t.needs_engine("binary")
     for place, seen in (("gpr3", rb"\n  rbx  "), ("rflags", rb"\n  rflags  "), ("vec3", rb"\n  vec\[3\]"),
                         ("0x3000001", rb"\nMemory, 1 bytes; the first at 0x3000001:\n")):
         done = verify(t, "--plant", f"20001:{place}", guest="long", engine="binary")

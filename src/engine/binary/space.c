@@ -36,6 +36,15 @@ static void forget_local_jumps(struct jumps *j)
         bytes_fill(j->pages, 0, sizeof j->pages);
 }
 
+/* Every one: not those of global pages alone. */
+static void forget_jumps(struct jumps *j)
+{
+    if (j->global)
+        forget_all_jumps(j);
+    else
+        forget_local_jumps(j);
+}
+
 static unsigned page_bit(uint64_t lin)
 {
     return lin >> MEMORY_PAGE_BITS & (JUMP_PAGE_BITS - 1);
@@ -141,15 +150,17 @@ void spaces_forget(struct spaces *s)
 {
     table_flush(&s->supervisor);
     forget_all_jumps(&s->kernel);
-    for (unsigned n = 0; n < SPACES; n++)
+    for (unsigned n = 0; n < SPACES; n++) {
         forget_space(&s->space[n]);
+        forget_jumps(&s->space[n].jumps);
+    }
 }
 
 void spaces_forget_jumps(struct spaces *s)
 {
     forget_all_jumps(&s->kernel);
     for (unsigned n = 0; n < SPACES; n++)
-        forget_local_jumps(&s->space[n].jumps);
+        forget_jumps(&s->space[n].jumps);
 }
 
 void spaces_forget_page(struct spaces *s, uint64_t lin)
