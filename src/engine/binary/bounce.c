@@ -60,7 +60,7 @@ struct native {
     void *code;
     int general; /* the general register that it names, or -1 */
     unsigned size;
-    bool load, store, masked;
+    bool store, masked;
 };
 
 /* What a piece takes and gives. */
@@ -125,8 +125,8 @@ void bounce_destroy(struct binary_vcpu *b)
 /* ---- the instruction's piece of code ---- */
 
 /* What was written through another mapping is executed behind an instruction that serializes: of
- * those a program may execute, IRET is the one that no hypervisor intercepts (SDM 3, 9.1.3 and
- * 9.3). */
+ * those a program may execute, IRET is the one that hypervisors leave alone (SDM 3, 9.1.3 and 9.3).
+ */
 static void serialize(void)
 {
     uint64_t value, stack;
@@ -268,16 +268,21 @@ static uint64_t cut(const struct x86_cpu *c, uint64_t lin)
     return c->code == X86_CODE64 ? lin : (uint32_t)lin;
 }
 
-/* Calls `access` for pieces that are accesses of their own under an alignment check. */
+/* Whether it is to be made by pieces of 1, 2, 4 or 8 bytes, each of which is one access: what is
+ * that small, and under an alignment check, which has been made, all. */
+static bool is_by_pieces(const struct x86_cpu *c, unsigned n)
+{
+    return c->tlb == &c->view[TLB_NEVER] || n <= 8;
+}
+
 static void
 in_pieces(struct x86_cpu *c, const struct op *op, uint64_t lin, uint8_t *bytes, unsigned n,
           void (*access)(struct x86_cpu *, const struct op *, uint64_t, uint8_t *, unsigned))
 {
     for (unsigned done = 0, size; done < n; done += size) {
-        uint64_t at = cut(c, lin + done);
-        for (size = 8; size > n - done || (at & (size - 1)); size /= 2)
+        for (size = 8; size > n - done; size /= 2)
             ;
-        access(c, op, at, bytes + done, size);
+        access(c, op, cut(c, lin + done), bytes + done, size);
     }
 }
 
@@ -305,7 +310,7 @@ static void probe_one(struct x86_cpu *c, const struct op *op, uint64_t lin, uint
 static void read_bytes(struct x86_cpu *c, const struct op *op, uint64_t lin, uint8_t *to,
                        unsigned n)
 {
-    if (c->tlb == &c->view[TLB_NEVER])
+    if (is_by_pieces(c, n))
         in_pieces(c, op, lin, to, n, read_piece);
     else
         x86_read_bytes(c, lin, to, n, op->seg);
@@ -314,7 +319,7 @@ static void read_bytes(struct x86_cpu *c, const struct op *op, uint64_t lin, uin
 static void write_bytes(struct x86_cpu *c, const struct op *op, uint64_t lin, uint8_t *from,
                         unsigned n, bool probe)
 {
-    if (c->tlb == &c->view[TLB_NEVER])
+    if (is_by_pieces(c, n))
         in_pieces(c, op, lin, from, n, probe ? probe_one : write_one);
     else if (probe)
         x86_probe_write(c, lin, n, op->seg);
@@ -576,7 +581,6 @@ static bool take(struct x86_cpu *c, const struct op *op, struct native *n)
     n->form = x86_form(&n->insn);
     n->size = n->insn.is_mem ? memory_size(&n->insn) : 0;
     n->store = n->insn.is_mem && (n->form->flags & X86_FORM_STORE);
-    n->load = n->insn.is_mem && !n->store;
     n->masked = (n->insn.evex & MASK) || is_masked(n->form);
     return true;
 }
