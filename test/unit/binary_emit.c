@@ -168,6 +168,10 @@ TEST(loads_and_stores_through_gs)
             emit_load_u16(&w.e, reg, m.disp);
             CHECK(is_one(&w, "movzx") && is_register(&w.operand[0], reg, 4) &&
                   is_memory(&w.operand[1], &m) && w.operand[1].size == 16);
+            begin(&w);
+            emit_store_u16(&w.e, reg, m.disp);
+            CHECK(is_one(&w, "mov") && is_memory(&w.operand[0], &m) &&
+                  is_register(&w.operand[1], reg, 2));
         }
     }
 }
@@ -185,6 +189,10 @@ TEST(constants_are_stored_whole)
         emit_store_imm64(&w.e, m.disp, displacements[i]);
         CHECK(is_one(&w, "mov") && is_memory(&w.operand[0], &m) && w.operand[0].size == 64);
         CHECK_EQ(w.operand[1].imm.value.s, displacements[i]);
+        begin(&w);
+        emit_store_imm8(&w.e, m.disp, (uint8_t)displacements[i]);
+        CHECK(is_one(&w, "mov") && is_memory(&w.operand[0], &m) && w.operand[0].size == 8);
+        CHECK_EQ((uint8_t)w.operand[1].imm.value.u, (uint8_t)displacements[i]);
     }
 }
 
@@ -196,11 +204,9 @@ TEST(moves_between_registers)
         void (*emit)(struct emit *e, unsigned to, unsigned from);
         const char *mnemonic;
         unsigned to, from;
-    } moves[] = {{emit_move, "mov", 8, 8},
-                 {emit_move32, "mov", 4, 4},
-                 {emit_movsxd, "movsxd", 8, 4},
-                 {emit_movzx16, "movzx", 4, 2},
-                 {emit_movzx8, "movzx", 4, 1}};
+    } moves[] = {{emit_move, "mov", 8, 8},      {emit_move32, "mov", 4, 4},
+                 {emit_move16, "mov", 2, 2},    {emit_movsxd, "movsxd", 8, 4},
+                 {emit_movzx16, "movzx", 4, 2}, {emit_movzx8, "movzx", 4, 1}};
     for (unsigned i = 0; i < ARRAY_LEN(moves); i++) {
         for (unsigned to = 0; to < 16; to++) {
             for (unsigned from = 0; from < 16; from++) {
@@ -233,6 +239,10 @@ TEST(bmi2_leaves_the_flags_alone)
             emit_pdep(&w.e, to, from, m.disp);
             CHECK(is_one(&w, "pdep") && keeps_flags(&w) && is_memory(&w.operand[2], &m));
             CHECK(is_register(&w.operand[0], to, 8) && is_register(&w.operand[1], from, 8));
+            begin(&w);
+            emit_mulx(&w.e, to, from, m.disp);
+            CHECK(is_one(&w, "mulx") && keeps_flags(&w) && is_memory(&w.operand[2], &m));
+            CHECK(is_register(&w.operand[0], to, 8) && is_register(&w.operand[1], from, 8));
         }
     }
 }
@@ -252,6 +262,9 @@ TEST(operations_with_constants)
         emit_test(&w.e, reg, 0x200);
         CHECK(is_one(&w, "test") && is_register(&w.operand[0], reg, 4));
         CHECK_EQ(w.operand[1].imm.value.u, 0x200);
+        begin(&w);
+        emit_not(&w.e, reg);
+        CHECK(is_one(&w, "not") && keeps_flags(&w) && is_register(&w.operand[0], reg, 8));
         begin(&w);
         emit_wrgsbase(&w.e, reg);
         CHECK(is_one(&w, "wrgsbase") && is_register(&w.operand[0], reg, 8));
