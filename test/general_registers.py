@@ -15,7 +15,7 @@ ALLOWED = {
     "x86_model_find", "vcpu_create", "cache_init", "code_create", "code_flush", "spaces_create",
     "binary_how", "assign_stand_ins", "emit_again", "emit_bytes", "rewrite_copy",
     "copy_with_loaded_operand", "operand_use", "rewrite_note_written", "usable", "vm_create", "how_named",
-    "x86_model_has", "fetch_bytes", "bounce_create", "map_all", "reaches_elsewhere",
+    "x86_model_has", "fetch_bytes", "bounce_create", "map_all",
     "binary_translate", "write_piece", "perf_map_add", "perf_map_open",
 }
 LIBRARY = re.compile(r"R_X86_64\S*\s+((?:mem|str|stp|wcs)\w+|\w*printf\w*)\b")

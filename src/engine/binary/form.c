@@ -134,18 +134,10 @@ static const struct named *find_named(const char *sem)
 }
 
 /* Memory that the ModRM byte does not name, or not all of it: strings, bit strings, gathers. */
-static bool reaches_elsewhere(const struct x86_insn *insn, const struct x86_form *form)
+static bool reaches_elsewhere(const struct x86_form *form)
 {
-    for (size_t i = 0; i < ARRAY_LEN(form->operand); i++) {
-        switch (form->operand[i].kind) {
-        case OPK_X:
-        case OPK_Y:
-        case OPK_O:
-        case OPK_MV: return true;
-        }
-    }
-    return strncmp(form->mnemonic, "vmaskmov", 8) == 0 ||
-           strncmp(form->mnemonic, "vpmaskmov", 9) == 0;
+    return x86_form_has(form, OPK_X) || x86_form_has(form, OPK_Y) || x86_form_has(form, OPK_O) ||
+           x86_form_has(form, OPK_MV);
 }
 
 /* BT and its kin, with a bit number in a register. */
@@ -162,7 +154,7 @@ static enum how how_native(const struct x86_insn *insn, uint32_t key)
     static const uint32_t needs[] = {
         [X86_NATIVE_SSE] = KEY_SSE, [X86_NATIVE_AVX] = KEY_AVX, [X86_NATIVE_AVX512] = KEY_AVX512};
     const struct x86_form *form = x86_form(insn);
-    if (!(key & needs[x86_native_state(insn)]) || reaches_elsewhere(insn, form) ||
+    if (!(key & needs[x86_native_state(insn)]) || reaches_elsewhere(form) ||
         (form->flags & (X86_FORM_BRANCH | X86_FORM_ADDRESS)))
         return HOW_EMULATE;
     return HOW_COPY;
@@ -185,8 +177,7 @@ enum how binary_how(const struct x86_insn *insn, uint32_t key, const struct x86_
         return HOW_EMULATE;
     if (how == HOW_NOTHING || how >= HOW_SYSTEM)
         return how;
-    if ((form->flags & X86_FORM_PRIVILEGED) || !mode_allows(form, key) ||
-        reaches_elsewhere(insn, form))
+    if ((form->flags & X86_FORM_PRIVILEGED) || !mode_allows(form, key) || reaches_elsewhere(form))
         return HOW_EMULATE;
     if (is_bit_string(insn, form))
         return HOW_BIT_STRING;
