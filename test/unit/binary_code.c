@@ -60,8 +60,10 @@ static uint32_t make_linked(struct code *c, uint64_t gpa, uint32_t key, unsigned
     c->point[c->points + insns] = (struct point){(uint16_t)(e.at - start), t.bytes};
     if (target >= 0) {
         c->link[c->links++] =
-            (struct link){(uint32_t)(rel32 - c->write), (uint32_t)(e.at - c->write),
-                          code_next(c, 0), (uint16_t)target};
+            (struct link){.patch = (uint32_t)(rel32 - c->write),
+                          .stub = (uint32_t)(e.at - c->write),
+                          .block = code_next(c, 0),
+                          .target = target};
         t.links = 1;
     }
     emit_point(rel32, e.at);
@@ -92,12 +94,12 @@ TEST(blocks_are_found_by_address_and_mode)
     WITH_CODE(c, stale);
     uint32_t a = make(&c, 0x1000, 1, 3), b = make(&c, 0x1000, 2, 3), d = make(&c, 0x1003, 1, 2);
     CHECK(stale && a && b && d && a != b && b != d);
-    CHECK_EQ(code_find(&c, 0x1000, 1, 0), a);
-    CHECK_EQ(code_find(&c, 0x1000, 2, 0), b);
-    CHECK_EQ(code_find(&c, 0x1003, 1, 0), d);
-    CHECK_EQ(code_find(&c, 0x1003, 2, 0), NO_BLOCK);
-    CHECK_EQ(code_find(&c, 0x2000, 1, 0), NO_BLOCK);
-    CHECK_EQ(code_find(&c, 0x1000, 1, 0x2000), NO_BLOCK);
+    CHECK_EQ(code_find(&c, 0x1000, 1, 0, 0), a);
+    CHECK_EQ(code_find(&c, 0x1000, 2, 0, 0), b);
+    CHECK_EQ(code_find(&c, 0x1003, 1, 0, 0), d);
+    CHECK_EQ(code_find(&c, 0x1003, 2, 0, 0), NO_BLOCK);
+    CHECK_EQ(code_find(&c, 0x2000, 1, 0, 0), NO_BLOCK);
+    CHECK_EQ(code_find(&c, 0x1000, 1, 0x2000, 0), NO_BLOCK);
     CHECK(code_has_page(&c, 0x1fff) && !code_has_page(&c, 0x2000));
     code_destroy(&c);
 }
@@ -112,10 +114,10 @@ TEST(what_is_written_is_dropped_and_nothing_else)
     CHECK_EQ(code_drop(&c, 0x50ff, 1, stale), 0);
     CHECK_EQ(code_drop(&c, 0x510f, 0xef1, stale), 0);
     CHECK_EQ(code_drop(&c, 0x5109, 1, stale), 1);
-    CHECK(code_find(&c, 0x5100, 1, 0) && !code_find(&c, 0x5109, 1, 0));
+    CHECK(code_find(&c, 0x5100, 1, 0, 0) && !code_find(&c, 0x5109, 1, 0, 0));
     CHECK_EQ(code_drop(&c, 0x5108, 1, stale), 1);
     CHECK(!code_has_page(&c, 0x5000));
-    CHECK(code_find(&c, 0x6100, 1, 0));
+    CHECK(code_find(&c, 0x6100, 1, 0, 0));
     CHECK_EQ(code_drop(&c, 0x5000, MEMORY_PAGE_SIZE, stale), 0);
     CHECK_EQ(code_drop(&c, 0x6000, MEMORY_PAGE_SIZE, stale), 1);
     CHECK_EQ(c.dropped, 3);
@@ -138,7 +140,7 @@ TEST(a_dropped_blocks_inner_entry_leads_away_with_its_number)
     CHECK_EQ(near[-1], 0x90); /* the way in from elsewhere is whole */
     /* What is made next for the address is another block. */
     CHECK(make(&c, 0x5200, 1, 1) != b);
-    CHECK(code_find(&c, 0x5200, 1, 0) != b);
+    CHECK(code_find(&c, 0x5200, 1, 0, 0) != b);
     code_destroy(&c);
 }
 
@@ -151,14 +153,15 @@ TEST(links_to_a_dropped_block_lead_out)
     uint32_t stays = make_linked(&c, 0x5180, 1, 2, 0x300);
     const struct link *l = &c.link[c.block[from].first_link];
     const struct link *m = &c.link[c.block[stays].first_link];
-    emit_point(c.write + l->patch, near_entry(&c, to));
-    emit_point(c.write + m->patch, near_entry(&c, other));
+    code_lead(&c, c.block[from].first_link, to);
+    code_lead(&c, c.block[stays].first_link, other);
+    CHECK(leads_to(c.write + l->patch) == near_entry(&c, to));
     CHECK_EQ(code_drop(&c, 0x5200, 1, stale), 1);
     CHECK(leads_to(c.write + l->patch) == c.write + l->stub);
     CHECK(leads_to(c.write + m->patch) == near_entry(&c, other));
     code_drop_one(&c, other, stale);
     CHECK(leads_to(c.write + m->patch) == c.write + m->stub);
-    CHECK(code_find(&c, 0x5100, 1, 0) == from && code_find(&c, 0x5180, 1, 0) == stays);
+    CHECK(code_find(&c, 0x5100, 1, 0, 0) == from && code_find(&c, 0x5180, 1, 0, 0) == stays);
     code_destroy(&c);
 }
 
@@ -177,13 +180,13 @@ TEST(a_block_that_goes_on_in_another_page_is_dropped_from_there)
                             .points = c.points,
                             .first_link = c.links};
     uint32_t b = code_commit(&c, &e, &t);
-    CHECK_EQ(code_find(&c, 0x5ffe, 1, 0x9000), b);
-    CHECK_EQ(code_find(&c, 0x5ffe, 1, 0x6000), NO_BLOCK); /* the next page is another now */
+    CHECK_EQ(code_find(&c, 0x5ffe, 1, 0x9000, 0), b);
+    CHECK_EQ(code_find(&c, 0x5ffe, 1, 0x6000, 0), NO_BLOCK); /* the next page is another now */
     CHECK(code_has_page(&c, 0x5000) && code_has_page(&c, 0x9000));
     CHECK_EQ(code_at(&c, code_run(&c, c.block[b].code + 3)), b);
     CHECK_EQ(code_drop(&c, 0x9f00, 1, stale), 0);
     CHECK_EQ(code_drop(&c, 0x9001, 1, stale), 1);
-    CHECK_EQ(code_find(&c, 0x5ffe, 1, 0x9000), NO_BLOCK);
+    CHECK_EQ(code_find(&c, 0x5ffe, 1, 0x9000, 0), NO_BLOCK);
     CHECK(!code_has_page(&c, 0x5000) && !code_has_page(&c, 0x9000));
     code_destroy(&c);
 }
@@ -233,7 +236,7 @@ TEST(a_flush_gives_the_room_back)
     CHECK(c.used <= c.size);
     code_flush(&c);
     CHECK(code_has_room(&c));
-    CHECK_EQ(code_find(&c, 0x1000, 1, 0), NO_BLOCK);
+    CHECK_EQ(code_find(&c, 0x1000, 1, 0, 0), NO_BLOCK);
     CHECK(!code_has_page(&c, 0x1000));
     CHECK_EQ(c.used, c.fixed);
     CHECK_EQ(c.write[10], 0x77);
@@ -302,7 +305,7 @@ TEST(random_blocks_and_drops_agree_with_a_list)
             CHECK_EQ(code_drop(&c, gpa, len, stale), want);
         }
         slot = chance(ADDRESSES);
-        CHECK_EQ(code_find(&c, 0x40000 + page * UINT64_C(0x8000) + slot * INSN_GUEST, 7, 0),
+        CHECK_EQ(code_find(&c, 0x40000 + page * UINT64_C(0x8000) + slot * INSN_GUEST, 7, 0, 0),
                  listed[page][slot]);
     }
     code_destroy(&c);

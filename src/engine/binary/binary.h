@@ -206,6 +206,8 @@ struct binary_vcpu {
     struct bounce *bounce; /* or NULL: there is nothing for it */
     bool keep_vectors;     /* an instruction in C that leaves the vector registers where they are */
     struct single *single; /* instructions that are executed in C, made ready */
+    uint32_t kernel_tag;   /* what the kernel's jump cache leads to, beside what is not bound */
+    bool kernel_stale;     /* the mapping of the kernel's code was flushed */
     uint32_t jumps_key;    /* what the entries of the jump caches were made for, but for KEY_USER */
     uint64_t filled, emulated;
     struct spent left[LEAVE_REASONS];
@@ -231,6 +233,8 @@ struct binary_vm {
     bool measures;          /* what runs, and what is spent on leaving: statistics.c */
     uint64_t born, born_ns; /* by the time-stamp counter and by the host's clock */
     struct binary_tsc tsc;
+    struct bound kernel; /* guarded by code.lock, as tags is */
+    uint32_t tags;       /* given out */
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
     uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece,
         *limit_piece, *syscall_piece, *sysret_piece, *return_piece;
@@ -252,7 +256,7 @@ void binary_leave(void);
  * page. With gpa2, that page, a block of that instruction. Takes no lock; the caller holds
  * code.lock. */
 uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t gpa, uint32_t key,
-                          uint64_t gpa2);
+                          uint64_t gpa2, uint64_t va);
 /* Makes link n, whose target can't be linked to, go through the jump cache. The caller holds
  * code.lock. */
 void binary_unlink_for_good(struct binary_vm *vm, uint32_t n);
@@ -268,6 +272,9 @@ enum {
     KEY_PKU = 1u << 4,
     KEY_COUNTED = 1u << 5,
     KEY_AVX512 = 1u << 6,
+    KEY_BOUND = 1u << 7, /* to an address: the rest of the bits is a tag (bound.h) */
+    KEY_TAG_SHIFT = 8,
+    KEY_MODE = KEY_BOUND - 1
 };
 
 /* run.c */

@@ -116,6 +116,7 @@ static uint32_t enter(struct code *c, const struct translation *t, unsigned n)
     c->block[b] = *t;
     c->block[b].code = c->used;
     c->block[b].size = (uint16_t)n;
+    c->block[b].linked_from = NO_LINK;
     c->block[b].hash_next = c->by_address[h];
     c->block[b].page_next = c->by_page[p];
     c->by_page[p] = b;
@@ -131,6 +132,13 @@ uint8_t *code_take(struct code *c, const struct emit *e)
     return at;
 }
 
+static void enter_link(struct code *c, uint32_t n)
+{
+    struct translation *to = &c->block[c->link[n].to];
+    c->link[n].next = to->linked_from;
+    to->linked_from = n;
+}
+
 uint32_t code_commit(struct code *c, const struct emit *e, const struct translation *t)
 {
     /* What only stands for the second page comes first: code_at() finds the last of two. */
@@ -142,6 +150,9 @@ uint32_t code_commit(struct code *c, const struct emit *e, const struct translat
                                     .twin = code_next(c, t->gpa2)},
               0);
     uint32_t b = enter(c, t, (unsigned)(e->at - (c->write + c->used)));
+    for (uint32_t l = t->first_link; l < t->first_link + t->links; l++)
+        if (c->link[l].to != NO_BLOCK)
+            enter_link(c, l);
     c->points += t->insns + 1u;
     code_take(c, e);
     c->made++;
@@ -158,11 +169,11 @@ void code_flush(struct code *c)
     c->flushes++;
 }
 
-uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key, uint64_t gpa2)
+uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key, uint64_t gpa2, uint64_t va)
 {
     uint32_t b = __atomic_load_n(&c->by_address[hash_address(gpa, key)], __ATOMIC_ACQUIRE);
     while (b && (c->block[b].gpa != gpa || c->block[b].key != key || c->block[b].gpa2 != gpa2 ||
-                 c->block[b].dropped))
+                 c->block[b].va != va || c->block[b].dropped))
         b = c->block[b].hash_next;
     return b;
 }
@@ -211,15 +222,27 @@ static void forget(struct code *c, const struct translation *t)
     unchain(c, &c->by_page[hash_page(t->gpa)], true);
 }
 
-/* The links of block n that lead to block b do so no more. */
-static void unlink_from(struct code *c, uint32_t n, uint32_t b)
+void code_lead(struct code *c, uint32_t n, uint32_t b)
 {
-    const struct translation *from = &c->block[n], *to = &c->block[b];
-    if (from->key != to->key || !same_page(from->gpa, to->gpa))
+    struct link *l = &c->link[n];
+    if (l->to != NO_BLOCK)
         return;
-    for (uint32_t i = from->first_link; i < from->first_link + from->links; i++)
-        if (c->link[i].target == (to->gpa & (MEMORY_PAGE_SIZE - 1)))
-            emit_point(c->write + c->link[i].patch, c->write + c->link[i].stub);
+    l->to = b;
+    enter_link(c, n);
+    emit_point(c->write + l->patch, c->write + c->block[b].code + c->block[b].near);
+}
+
+/* The links that lead to the block do so no more. A block that was dropped has something else where
+ * its links were. */
+static void unlink_all(struct code *c, struct translation *t)
+{
+    for (uint32_t n = t->linked_from; n != NO_LINK; n = c->link[n].next) {
+        struct link *l = &c->link[n];
+        l->to = NO_BLOCK;
+        if (!c->block[l->block].dropped)
+            emit_point(c->write + l->patch, c->write + l->stub);
+    }
+    t->linked_from = NO_LINK;
 }
 
 void code_drop_one(struct code *c, uint32_t b, const uint8_t *stale)
@@ -235,8 +258,7 @@ void code_drop_one(struct code *c, uint32_t b, const uint8_t *stale)
         if (t->dropped)
             return;
     }
-    for (uint32_t n = c->by_page[hash_page(t->gpa)]; n; n = c->block[n].page_next)
-        unlink_from(c, n, b);
+    unlink_all(c, t);
     make_stale(c, b, stale);
     forget(c, t);
 }

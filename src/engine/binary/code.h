@@ -37,6 +37,7 @@ enum code_kind { KIND_COPIED, KIND_REWRITTEN, KIND_EMULATED, KINDS };
 struct translation {
     uint64_t gpa;  /* of its first guest byte; it does not leave its page */
     uint64_t gpa2; /* but for a block of one instruction that goes on in this page; else 0 */
+    uint64_t va;   /* of its page, where it is bound to that (bound.h); else 0 */
     uint32_t key;  /* the mode it was made for */
     uint32_t code; /* where its host code begins: the entry from elsewhere */
     uint16_t size; /* of its host code */
@@ -45,18 +46,22 @@ struct translation {
     uint32_t points; /* index of its first struct point; there are insns + 1 */
     uint32_t first_link;
     uint16_t links;
-    uint32_t twin; /* of an entry that only stands for the second page of another block */
+    uint32_t linked_from; /* the first link that leads here, or NO_LINK */
+    uint32_t twin;        /* of an entry that only stands for the second page of another block */
     uint32_t hash_next, page_next;
     bool dropped;
 };
 
-/* A direct branch out of a block to the same page: it leads to its target while that exists, and to
- * what leaves translated code else. */
+/* A direct branch out of a block, to the same page if it is not bound: it leads to its target while
+ * that exists, and to what leaves translated code else. */
+enum { NO_LINK = UINT32_MAX };
 struct link {
     uint32_t patch; /* where its rel32 is in the code */
     uint32_t stub;  /* what leaves */
     uint32_t block;
-    uint16_t target; /* in the guest page */
+    int32_t target; /* from the guest page's start */
+    uint32_t to;    /* the block it leads to, or NO_BLOCK */
+    uint32_t next;  /* of the links that lead there, or NO_LINK */
 };
 
 enum { CODE_HASH_BITS = 17, CODE_HASH = 1 << CODE_HASH_BITS };
@@ -88,8 +93,10 @@ uint32_t code_commit(struct code *c, const struct emit *e, const struct translat
 /* Drops every block. */
 void code_flush(struct code *c);
 
-/* gpa2: the page that its first instruction goes on in, or 0. */
-uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key, uint64_t gpa2);
+/* gpa2: the page that its first instruction goes on in, or 0. va: see struct translation. */
+uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key, uint64_t gpa2, uint64_t va);
+/* Link n leads to block b from now on. */
+void code_lead(struct code *c, uint32_t n, uint32_t b);
 /* The number that the next block will have. */
 static inline uint32_t code_next(const struct code *c, uint64_t gpa2)
 {

@@ -15,7 +15,7 @@ static void leave_for(struct translator *t, const uint8_t *piece)
 {
     struct emit *e = &t->e;
     count_back(t, t->done);
-    emit_in_page(e, (int32_t)t->at);
+    emit_in_page(t, (int32_t)t->at);
     emit_lea_rip(e, S2, 5); /* behind the jump */
     emit_jump(e, piece);
 }
@@ -77,24 +77,28 @@ static bool in_page(int32_t target)
     return target >= 0 && target < MEMORY_PAGE_SIZE;
 }
 
-/* The near entry of a block that exists, or NULL. */
-static uint8_t *near_entry(struct translator *t, int32_t target)
+/* The block at an offset, if it exists and is known to be the one. */
+static uint32_t known_target(struct translator *t, int32_t target)
 {
     struct code *c = &t->vm->code;
+    if (!in_page(target))
+        return NO_BLOCK;
     if (target == (int32_t)t->first)
-        return NULL; /* its own beginning: known when it is done */
-    uint32_t b = code_find(c, t->page_gpa + (uint64_t)target, t->key, 0);
-    return b ? c->write + c->block[b].code + c->block[b].near : NULL;
+        return NO_BLOCK; /* its own beginning: known when it is done */
+    return code_find(c, t->page_gpa + (uint64_t)target, t->key, 0, t->va);
 }
 
 static void add_link(struct translator *t, uint8_t *rel32, int32_t target)
 {
     struct code *c = &t->vm->code;
     uint32_t n = c->links++;
-    c->link[n] = (struct link){(uint32_t)(rel32 - c->write), (uint32_t)(t->e.at - c->write),
-                               t->block, (uint16_t)target};
-    uint8_t *there = near_entry(t, target);
-    emit_point(rel32, there ? there : t->e.at);
+    uint32_t to = known_target(t, target);
+    c->link[n] = (struct link){.patch = (uint32_t)(rel32 - c->write),
+                               .stub = (uint32_t)(t->e.at - c->write),
+                               .block = t->block,
+                               .target = target,
+                               .to = to};
+    emit_point(rel32, to ? c->write + c->block[to].code + c->block[to].near : t->e.at);
     emit_store_imm(&t->e, GS_AREA + CTX_LINK, n);
     emit_jump(&t->e, t->vm->link_piece);
 }
@@ -112,9 +116,9 @@ static void lead_on(struct translator *t, const struct side_exit *x)
         if (t->e.full)
             return;
     }
-    if (!in_page(target)) {
+    if (!in_page(target) && !is_bound(t)) {
         emit_point(rel32, t->e.at);
-        emit_in_page(&t->e, target);
+        emit_in_page(t, target);
         emit_jump(&t->e, t->vm->jump_piece);
         return;
     }
@@ -201,10 +205,10 @@ static void emit_indirect_tail(struct translator *t, int32_t before, int32_t aft
 
 void control_go(struct translator *t, int32_t target)
 {
-    if (in_page(target)) {
+    if (in_page(target) || is_bound(t)) {
         add_exit(t, emit_patchable_jump(&t->e), target, true);
     } else {
-        emit_in_page(&t->e, target);
+        emit_in_page(t, target);
         emit_jump_tail(&t->e, t->vm->miss_piece);
     }
 }
@@ -305,7 +309,7 @@ bool control_jmp_rm(struct translator *t)
 static void push_return(struct translator *t)
 {
     unsigned address = operand_scratch(t, HOST_NONE);
-    emit_in_page_to(&t->e, address, (int32_t)t->next);
+    emit_in_page_to(t, address, (int32_t)t->next);
     rewrite_push(t, address);
 }
 
@@ -339,8 +343,9 @@ void binary_unlink_for_good(struct binary_vm *vm, uint32_t n)
 {
     struct code *c = &vm->code;
     struct link *l = &c->link[n];
+    const struct translation *from = &c->block[l->block];
     struct emit e = code_begin(c);
-    emit_in_page(&e, l->target);
+    emit_page_address(&e, S1, from->key, from->va, l->target);
     emit_jump(&e, vm->jump_piece);
     emit_point(c->write + l->patch, code_take(c, &e));
 }

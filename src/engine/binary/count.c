@@ -76,7 +76,7 @@ void count_block(struct translator *t)
     uint8_t *within = emit_jrcxz(e);
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
     count_back(t, 0);
-    emit_in_page(e, (int32_t)t->first);
+    emit_in_page(t, (int32_t)t->first);
     emit_jump(e, t->vm->limit_piece);
     emit_here(e, within);
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);

@@ -145,6 +145,22 @@ void emit_not(struct emit *e, unsigned reg)
     op_reg(e, 8, 0xf7, 2, reg);
 }
 
+void emit_move_imm64(struct emit *e, unsigned to, uint64_t imm)
+{
+    if (imm <= UINT32_MAX) {
+        emit_move_imm(e, to, (uint32_t)imm);
+        return;
+    }
+    bool short_form = (int64_t)imm == (int32_t)imm; /* sign-extended */
+    emit_byte(e, REX | REX_W | (to & 8 ? REX_B : 0));
+    emit_byte(e, short_form ? 0xc7 : 0xb8 | (to & 7));
+    if (short_form)
+        emit_byte(e, MOD_REG | (to & 7));
+    emit_u32(e, (uint32_t)imm);
+    if (!short_form)
+        emit_u32(e, (uint32_t)(imm >> 32));
+}
+
 void emit_movsxd(struct emit *e, unsigned to, unsigned from)
 {
     op_reg(e, 8, 0x63, to, from);

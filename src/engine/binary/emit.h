@@ -89,6 +89,8 @@ void emit_move16(struct emit *e, unsigned to, unsigned from);
 void emit_move_imm(struct emit *e, unsigned to, uint32_t imm);
 /* not r64, which leaves the flags alone. */
 void emit_not(struct emit *e, unsigned reg);
+/* mov r64, imm64, or what does the same. */
+void emit_move_imm64(struct emit *e, unsigned to, uint64_t imm);
 /* movsxd r64, r32. */
 void emit_movsxd(struct emit *e, unsigned to, unsigned from);
 /* lea r64, m (size 8) or lea r32, m (size 4). */

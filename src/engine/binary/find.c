@@ -74,8 +74,15 @@ void binary_notice_recycling(struct binary_vcpu *b)
     b->recycled_at = 0;
 }
 
+/* Where code at RIP is that is bound. */
+static uint64_t bound_va(const struct binary_vcpu *b, uint32_t key)
+{
+    return key & KEY_BOUND ? b->v->cpu.s.rip & X86_PAGE_MASK : 0;
+}
+
 static uint32_t make_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key, uint64_t gpa2)
 {
+    uint64_t va = bound_va(b, key);
     struct code *c = &b->vm->code;
     binary_outside(b);
     if (!code_has_room(c))
@@ -84,10 +91,10 @@ static uint32_t make_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key, ui
     if (gpa2)
         emulate_watch_code(b->v, gpa2);
     pthread_mutex_lock(&c->lock);
-    uint32_t n = code_find(c, gpa, key, gpa2);
+    uint32_t n = code_find(c, gpa, key, gpa2, va);
     bool made = !n && code_has_room(c);
     if (made)
-        n = binary_translate(b->vm, b->v, gpa, key, gpa2);
+        n = binary_translate(b->vm, b->v, gpa, key, gpa2, va);
     if (made && n)
         perf_map_add(&b->vm->perf_map, c, n, b->v->cpu.s.rip);
     pthread_mutex_unlock(&c->lock);
@@ -96,7 +103,7 @@ static uint32_t make_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key, ui
 
 static uint32_t find_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key, uint64_t gpa2)
 {
-    uint32_t n = code_find(&b->vm->code, gpa, key, gpa2);
+    uint32_t n = code_find(&b->vm->code, gpa, key, gpa2, bound_va(b, key));
     return n ? n : make_block(b, gpa, key, gpa2);
 }
 
@@ -111,7 +118,19 @@ static uint32_t find_across(struct binary_vcpu *b, const struct x86_walk *first,
     return find_block(b, first->gpa, key, second.gpa);
 }
 
-/* The link that was left at now leads straight on. */
+/* Whether a branch from one block, to an offset from its page's start, always leads to the other.
+ */
+static bool leads_to(const struct translation *from, int32_t target, const struct translation *to)
+{
+    uint64_t at = to->gpa & (MEMORY_PAGE_SIZE - 1);
+    if (from->key != to->key || to->gpa2)
+        return false;
+    if (from->key & KEY_BOUND)
+        return from->va + (uint64_t)(int64_t)target == to->va + at;
+    return (from->gpa ^ to->gpa) >> MEMORY_PAGE_BITS == 0 && target == (int64_t)at;
+}
+
+/* The link that was left at now leads straight on; or through the jump cache, where it can't. */
 static void patch_link(struct binary_vcpu *b, uint32_t n)
 {
     struct code *c = &b->vm->code;
@@ -122,13 +141,10 @@ static void patch_link(struct binary_vcpu *b, uint32_t n)
         return;
     const struct link *l = &c->link[link];
     const struct translation *from = &c->block[l->block];
-    if (from->dropped || from->key != to->key || (from->gpa ^ to->gpa) >> MEMORY_PAGE_BITS ||
-        l->target != (to->gpa & (MEMORY_PAGE_SIZE - 1)))
-        return;
     pthread_mutex_lock(&c->lock);
-    if (!to->gpa2)
-        emit_point(c->write + l->patch, c->write + to->code + to->near);
-    else if (code_has_room(c))
+    if (leads_to(from, l->target, to) && !from->dropped && !to->dropped)
+        code_lead(c, link, n);
+    else if (!from->dropped && (from->key & KEY_MODE) == (to->key & KEY_MODE) && code_has_room(c))
         binary_unlink_for_good(b->vm, link);
     pthread_mutex_unlock(&c->lock);
 }
@@ -150,13 +166,14 @@ void *binary_find_code(struct binary_vcpu *b)
     uint32_t key = binary_mode_key(b);
     struct jumps *jumps = spaces_jumps(&b->spaces, is_user(c));
     check_jumps_key(b, key);
+    binary_settle(b);
     void *known = jumps_find(jumps, c->s.rip);
     if (known && b->came_from == NO_LINK)
         return known;
     struct x86_walk w;
     if (!fetch_page(b, c->s.rip, &w))
         return NULL;
-    uint32_t n = find_block(b, w.gpa, key, 0);
+    uint32_t n = find_block(b, w.gpa, binary_bind(b, key, &w), 0);
     if (!n)
         n = find_across(b, &w, key);
     binary_notice_recycling(b);
@@ -175,5 +192,6 @@ uint32_t binary_known_block(struct binary_vcpu *b)
     if (!binary_mode_allows(b->v) ||
         !x86_walk(&b->v->cpu, b->v->cpu.s.rip, X86_PEEK, privilege(b), &w))
         return NO_BLOCK;
-    return code_find(&b->vm->code, w.gpa, binary_mode_key(b), 0);
+    uint32_t key = binary_bind(b, binary_mode_key(b), &w);
+    return code_find(&b->vm->code, w.gpa, key, 0, bound_va(b, key));
 }

@@ -9,9 +9,6 @@
 #include "x86/insn.h"
 #include "x86/paging.h"
 
-/* No link was left at. */
-enum { NO_LINK = UINT32_MAX };
-
 static inline bool is_user(const struct x86_cpu *c)
 {
     return c->cpl == 3;
@@ -31,6 +28,22 @@ static inline enum view current_view(const struct x86_cpu *c)
 
 /* run.c: where the guest goes on is to be looked up. */
 void binary_forget_place(struct binary_vcpu *b);
+
+/* The address of the page that block n is in, where it was run last. */
+static inline uint64_t binary_page(const struct binary_vcpu *b, uint32_t n)
+{
+    const struct translation *t = &b->vm->code.block[n];
+    return t->key & KEY_BOUND ? t->va : b->context->base;
+}
+
+/* bind.c: to be called before anything is looked up in the mode and address space. */
+void binary_settle(struct binary_vcpu *b);
+/* The key of blocks for code at RIP, where `w` leads: with a tag, if it is to be bound. */
+uint32_t binary_bind(struct binary_vcpu *b, uint32_t key, const struct x86_walk *w);
+/* The mapping has changed, after what is known by spaces has been forgotten. */
+void binary_bound_switched(struct binary_vcpu *b, bool keep);
+void binary_bound_flushed(struct binary_vcpu *b);
+void binary_bound_flushed_page(struct binary_vcpu *b, uint64_t lin);
 
 /* find.c: whether translated code can run in the present mode, and the key of blocks that are made
  * for it. */

@@ -202,7 +202,7 @@ bool operand_address(struct translator *t)
     int64_t disp = insn->disp;
     operand_forget(t);
     if (insn->base == X86_BASE_RIP) {
-        emit_load(e, S1, GS_AREA + CTX_BASE);
+        emit_in_page(t, 0);
         m.base = S1;
         disp += t->next;
     } else if (insn->base != X86_NO_REG) {
@@ -279,9 +279,11 @@ static void indexed_operand(struct translator *t, unsigned n, bool need_register
         *scratch = operand_scratch(t, a);
 }
 
-/* What an operand without registers of its own is relative to: where the guest's value of it is,
- * from GS, and its name among the bases. */
+/* What an operand without registers of its own is relative to: the number, where it is known, or
+ * else where the guest's value of it is, from GS; and its name among the bases. */
 struct fixed {
+    bool known;
+    uint64_t number;
     int32_t value;
     unsigned base;
     int64_t disp;
@@ -293,32 +295,67 @@ static bool is_fixed(const struct translator *t, struct fixed *f)
     if (insn->addrsize != 8 || insn->index != X86_NO_REG)
         return false;
     if (insn->base == X86_BASE_RIP && !through_segment(insn))
-        *f = (struct fixed){GS_AREA + CTX_BASE, HELD_PAGE, insn->disp + t->next};
+        *f = (struct fixed){.known = is_bound(t),
+                            .number = t->va,
+                            .value = GS_AREA + CTX_BASE,
+                            .base = HELD_PAGE,
+                            .disp = insn->disp + t->next};
     else if (insn->base == X86_NO_REG && insn->segment == X86_FS)
-        *f = (struct fixed){GS_VCPU + STATE_FS_BASE, HELD_FS, insn->disp};
+        *f = (struct fixed){.value = GS_VCPU + STATE_FS_BASE, .base = HELD_FS, .disp = insn->disp};
     else if (insn->base == X86_NO_REG && insn->segment == X86_GS)
-        *f = (struct fixed){GS_VCPU + STATE_GS_BASE, HELD_GS, insn->disp};
+        *f = (struct fixed){.value = GS_VCPU + STATE_GS_BASE, .base = HELD_GS, .disp = insn->disp};
+    else if (insn->base == X86_NO_REG)
+        *f = (struct fixed){.known = true, .base = HELD_ZERO, .disp = insn->disp};
     else
         return false;
     return f->disp == (int32_t)f->disp;
+}
+
+/* S2 := number + the addend of the page that number + disp is in. */
+static void emit_lookup_known(struct emit *e, uint64_t number, int32_t disp)
+{
+    uint64_t address = number + (uint64_t)(int64_t)disp;
+    struct host_mem entry = {.base = HOST_NONE, .index = S2, .scale = 3, .gs = true};
+    struct host_mem sum = {.base = S2, .index = S1};
+    emit_move_imm(e, S2, (uint32_t)(address >> MEMORY_PAGE_BITS));
+    emit_op_mem(e, 8, 0x8b, S2, &entry);
+    if (number) {
+        emit_move_imm64(e, S1, number);
+        emit_lea(e, 8, S2, &sum);
+    }
+}
+
+static void emit_lookup_fixed(struct translator *t, const struct fixed *f, unsigned n)
+{
+    struct emit *e = &t->e;
+    struct host_mem at = based(S1, (int32_t)f->disp), sum = {.base = S2, .index = S1};
+    emit_load(e, S1, f->value);
+    emit_lea(e, 8, S2, &at);
+    if (must_check(t, n))
+        emit_page_end_check(t, S2, n);
+    emit_lookup(e, S2, S2);
+    emit_lea(e, 8, S2, &sum);
+}
+
+/* Whether n bytes at an address that is known run over its page's end. */
+static bool runs_over(const struct fixed *f, unsigned n)
+{
+    uint64_t address = f->number + (uint64_t)f->disp;
+    return f->known && ((address + n - 1) ^ address) >> MEMORY_PAGE_BITS;
 }
 
 /* The scratch register has the base and the addend in one. */
 static void fixed_operand(struct translator *t, const struct fixed *f, unsigned n,
                           bool need_register, struct host_mem *m, unsigned *scratch)
 {
-    struct emit *e = &t->e;
     int32_t disp = (int32_t)f->disp;
     unsigned a = must_check(t, n) ? HOST_NONE : find_held(t, f->base, disp, n, HOST_NONE);
     if (a == HOST_NONE) {
-        struct host_mem at = based(S1, disp), sum = {.base = S2, .index = S1};
         operand_forget(t);
-        emit_load(e, S1, f->value);
-        emit_lea(e, 8, S2, &at);
-        if (must_check(t, n))
-            emit_page_end_check(t, S2, n);
-        emit_lookup(e, S2, S2);
-        emit_lea(e, 8, S2, &sum);
+        if (f->known)
+            emit_lookup_known(&t->e, f->number, disp);
+        else
+            emit_lookup_fixed(t, f, n);
         a = S2;
         t->last_used = index_of(S2);
         hold(t, S2, f->base, disp);
@@ -344,6 +381,8 @@ bool operand_memory(struct translator *t, unsigned n, bool need_register, struct
         return true;
     }
     if (is_fixed(t, &fixed)) {
+        if (runs_over(&fixed, n))
+            return false;
         fixed_operand(t, &fixed, n, need_register, m, scratch);
         return true;
     }

@@ -483,6 +483,21 @@ void rewrite_alone(struct translator *t, unsigned base, unsigned general)
     emit_again(t, &enc, &o, false, t->form->flags & X86_FORM_VVVV);
 }
 
+/* LEA of an address that is known. */
+static bool lea_of_number(struct translator *t, uint64_t number)
+{
+    const struct x86_insn *insn = &t->insn;
+    unsigned to = displaced(insn->reg) ? operand_scratch(t, HOST_NONE) : insn->reg;
+    if (insn->opsize == 2)
+        return false;
+    if (insn->opsize == 4 || insn->addrsize == 4)
+        number = (uint32_t)number;
+    emit_move_imm64(&t->e, to, number);
+    if (displaced(insn->reg))
+        emit_store(&t->e, to, GS_GPR(insn->reg));
+    return true;
+}
+
 bool rewrite_lea(struct translator *t)
 {
     const struct x86_insn *insn = &t->insn;
@@ -491,6 +506,8 @@ bool rewrite_lea(struct translator *t)
     int64_t disp = insn->disp;
     unsigned first = HOST_NONE, to = insn->reg;
     if (insn->base == X86_BASE_RIP) {
+        if (is_bound(t))
+            return lea_of_number(t, t->va + t->next + (uint64_t)disp);
         first = operand_scratch(t, HOST_NONE);
         emit_load(e, first, GS_AREA + CTX_BASE);
         m.base = (uint8_t)first;

@@ -26,12 +26,14 @@ static void forgot(struct binary_vcpu *b)
 void binary_forget_all(struct binary_vcpu *b)
 {
     spaces_forget(&b->spaces);
+    binary_bound_flushed(b);
     forgot(b);
 }
 
 void binary_forget_page(struct binary_vcpu *b, uint64_t lin)
 {
     spaces_forget_page(&b->spaces, lin);
+    binary_bound_flushed_page(b, lin);
     forgot(b);
 }
 
@@ -39,6 +41,7 @@ void binary_switch_space(struct binary_vcpu *b, bool keep)
 {
     const struct x86_state *s = &b->v->cpu.s;
     spaces_switch(&b->spaces, s->cr4 & CR4_PCIDE ? s->cr3 & 0xfff : 0, keep);
+    binary_bound_switched(b, keep);
     b->context->table_ac = spaces_table(&b->spaces, VIEW_AC)->entry;
     b->context->table_user = spaces_table(&b->spaces, VIEW_USER)->entry;
     /* Whether code goes on to be where it is, only its page says. */
@@ -129,10 +132,11 @@ static enum engine_exit attend_leave(struct binary_vcpu *b)
     switch (x->reason) {
     case LEAVE_LINK:
         b->came_from = x->link;
-        c->s.rip = x->base + code->link[x->link].target;
+        c->s.rip = binary_page(b, code->link[x->link].block) +
+                   (uint64_t)(int64_t)code->link[x->link].target;
         return ENGINE_LIMIT;
     case LEAVE_STALE:
-        c->s.rip = x->base + (code->block[x->link].gpa & (MEMORY_PAGE_SIZE - 1));
+        c->s.rip = binary_page(b, x->link) + (code->block[x->link].gpa & (MEMORY_PAGE_SIZE - 1));
         jumps_forget(spaces_jumps(&b->spaces, is_user(c)), c->s.rip);
         return ENGINE_LIMIT;
     case LEAVE_EMULATE:
@@ -177,6 +181,7 @@ static enum engine_exit step(struct binary_vcpu *b, uint64_t limit)
         return emulate_to(b, least(c->insns + most_emulated(b), b->limit));
     if (asked(b)) {
         binary_tsc_look(b);
+        binary_settle(b);
         return emulate_to(b, c->insns + 1);
     }
     binary_notice_recycling(b);

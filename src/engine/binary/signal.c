@@ -6,7 +6,7 @@
  * attended to between two guest instructions; one that comes in the middle of an instruction's host
  * code waits until the thread has single-stepped to the next one's beginning.
  */
-#include "engine/binary/binary.h"
+#include "engine/binary/loop.h"
 
 #include <errno.h>
 #include <sys/auxv.h>
@@ -40,7 +40,7 @@ static void set_guest_rip(struct binary_vcpu *b, uint32_t n, int point)
     const struct code *c = &b->vm->code;
     const struct translation *t = &c->block[n];
     const struct point *p = &c->point[t->points + (unsigned)point];
-    b->v->cpu.s.rip = b->context->base + (t->gpa & (MEMORY_PAGE_SIZE - 1)) + p->guest;
+    b->v->cpu.s.rip = binary_page(b, n) + (t->gpa & (MEMORY_PAGE_SIZE - 1)) + p->guest;
     b->resume = code_run(c, t->code + p->host);
     b->resume_block = n;
     b->resume_tied = p->tied;

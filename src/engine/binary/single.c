@@ -101,8 +101,8 @@ static bool goes_on(const struct binary_vcpu *b, const struct single *s, uint64_
 {
     const struct x86_cpu *c = &b->v->cpu;
     const struct translation *t = &b->vm->code.block[s->block];
-    return s->resume && c->s.rip == b->context->base + s->next && b->forgotten == forgotten &&
-           !t->dropped && t->key == binary_mode_key(b);
+    return s->resume && c->s.rip == binary_page(b, s->block) + s->next && b->forgotten == forgotten &&
+           !t->dropped && (t->key & KEY_MODE) == binary_mode_key(b);
 }
 
 /* Where translated code was left, and whether by a fault: an instruction that is always for C

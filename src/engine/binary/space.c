@@ -1,5 +1,6 @@
 #include "engine/binary/space.h"
 
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -113,7 +114,8 @@ static bool make_space(struct spaces *s, struct windows *w, unsigned n, struct e
 
 bool spaces_create(struct spaces *s, struct windows *w, struct error *err)
 {
-    *s = (struct spaces){.fd = memfd_create("vcpu", MFD_CLOEXEC)};
+    memset(s, 0, sizeof *s); /* too large for a stack */
+    s->fd = memfd_create("vcpu", MFD_CLOEXEC);
     if (s->fd < 0 || ftruncate(s->fd, FILE_SIZE) != 0)
         return error_errno(err, "engine binary: no memory for a vCPU");
     if (!table_create(&s->supervisor, w, s->fd, 0, jumps_at(0), err))
@@ -163,6 +165,16 @@ void spaces_forget_jumps(struct spaces *s)
         forget_jumps(&s->space[n].jumps);
 }
 
+void spaces_forget_kernel_jumps(struct spaces *s)
+{
+    forget_all_jumps(&s->kernel);
+}
+
+void spaces_forget_user_jumps(struct space *space)
+{
+    forget_local_jumps(&space->jumps);
+}
+
 void spaces_forget_page(struct spaces *s, uint64_t lin)
 {
     table_drop(&s->supervisor, lin);
@@ -189,6 +201,20 @@ void spaces_protect(struct spaces *s, uint64_t offset)
 
 /* ---- switching ---- */
 
+uint64_t spaces_time(const struct spaces *s)
+{
+    return s->space[s->current].ran + (__builtin_ia32_rdtsc() - s->since);
+}
+
+void spaces_cool(struct spaces *s, struct space *space)
+{
+    bound_end(&space->bound);
+    space->hot = false;
+    space->ran = 0;
+    if (space == &s->space[s->current])
+        s->since = __builtin_ia32_rdtsc();
+}
+
 /* The space of pcid; else the one that was not used for the longest time, emptied. */
 static unsigned find_space(struct spaces *s, unsigned pcid)
 {
@@ -200,11 +226,15 @@ static unsigned find_space(struct spaces *s, unsigned pcid)
             oldest = n;
     }
     forget_space(&s->space[oldest]);
+    spaces_cool(s, &s->space[oldest]);
     return oldest;
 }
 
 void spaces_switch(struct spaces *s, unsigned pcid, bool keep)
 {
+    uint64_t now = __builtin_ia32_rdtsc();
+    s->space[s->current].ran += now - s->since;
+    s->since = now;
     unsigned n = find_space(s, pcid);
     struct space *space = &s->space[n];
     table_flush_local(&s->supervisor);

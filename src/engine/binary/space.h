@@ -9,6 +9,7 @@
 #ifndef DOPPEL_ENGINE_BINARY_SPACE_H
 #define DOPPEL_ENGINE_BINARY_SPACE_H
 
+#include "engine/binary/bound.h"
 #include "engine/binary/table.h"
 
 /* A jump cache: where the blocks of code at known addresses are entered. */
@@ -46,6 +47,9 @@ enum view { VIEW_SUPERVISOR, VIEW_AC, VIEW_USER };
 struct space {
     struct table ac, user;
     struct jumps jumps; /* of user code */
+    struct bound bound; /* what its code is bound to, once it is hot */
+    bool hot, stale;    /* stale: that was flushed */
+    uint64_t ran;       /* on the host's time-stamp counter, before it was left last */
     unsigned pcid;
     bool used;
     uint64_t last; /* when it was last switched to */
@@ -60,6 +64,7 @@ struct spaces {
     struct space space[SPACES];
     unsigned current, count;
     uint64_t switches;
+    uint64_t since; /* when the current one was switched to, on the host's time-stamp counter */
 };
 
 bool spaces_create(struct spaces *s, struct windows *w, struct error *err);
@@ -83,6 +88,11 @@ static inline struct jumps *spaces_jumps(struct spaces *s, bool user)
 void spaces_forget(struct spaces *s);
 void spaces_forget_page(struct spaces *s, uint64_t lin);
 void spaces_forget_jumps(struct spaces *s);
+void spaces_forget_kernel_jumps(struct spaces *s);
+void spaces_forget_user_jumps(struct space *space);
+/* How long the current space has run; it is a new one from now on. */
+uint64_t spaces_time(const struct spaces *s);
+void spaces_cool(struct spaces *s, struct space *space);
 /* CR3 was written: what the space of pcid knows is kept, or forgotten. */
 void spaces_switch(struct spaces *s, unsigned pcid, bool keep);
 /* The RAM page at offset is not to be written without a look. */

@@ -49,7 +49,7 @@ bool syscall_enter(struct translator *t)
     struct emit *e = &t->e;
     emit_load(e, S1, GS_AREA + CTX_NO_SYSCALL);
     control_emulate_unless_zero(t);
-    emit_in_page(e, (int32_t)t->next);
+    emit_in_page(t, (int32_t)t->next);
     emit_jump(e, t->vm->syscall_piece);
     return true;
 }

@@ -146,7 +146,7 @@ static void take_across(struct translator *t, const uint8_t *second)
 }
 
 uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t gpa, uint32_t key,
-                          uint64_t gpa2)
+                          uint64_t gpa2, uint64_t va)
 {
     struct code *c = &vm->code;
     uint64_t page_gpa = gpa & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
@@ -157,6 +157,7 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
         .page = memory_hva(v->vm->memory, page_gpa),
         .page_gpa = page_gpa,
         .key = key,
+        .va = va,
         .block = code_next(c, gpa2),
         .first = (unsigned)(gpa - page_gpa),
         .at = (unsigned)(gpa - page_gpa),
@@ -165,9 +166,14 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     if (gpa2)
         take_across(&t, memory_hva(v->vm->memory, gpa2));
     operand_forget(&t);
-    emit_far_entry(&t);
-    struct translation block = {
-        .gpa = gpa, .gpa2 = gpa2, .key = key, .points = c->points, .first_link = c->links};
+    if (!is_bound(&t))
+        emit_far_entry(&t);
+    struct translation block = {.gpa = gpa,
+                                .gpa2 = gpa2,
+                                .va = va,
+                                .key = key,
+                                .points = c->points,
+                                .first_link = c->links};
     block.near = (uint16_t)(t.e.at - t.start);
     count_block(&t);
     struct point *point = &c->point[c->points];

@@ -46,7 +46,7 @@ struct count_fix {
 /* What a scratch register holds: nothing that is known, or the addend for the page of [base +
  * offset], base being a guest register that is where it was, or one of these; with them the
  * base itself is added in. */
-enum { HELD_GS = 0xfb, HELD_FS, HELD_PAGE, HELD_NOTHING = 0xff };
+enum { HELD_ZERO = 0xfa, HELD_GS, HELD_FS, HELD_PAGE, HELD_NOTHING = 0xff };
 struct held {
     uint8_t base;
     int32_t offset;
@@ -58,6 +58,7 @@ struct translator {
     uint8_t *start;      /* of the block's host code */
     const uint8_t *page; /* the guest's code page */
     uint64_t page_gpa;
+    uint64_t va; /* the guest's address of the page, for KEY_BOUND */
     uint32_t key;
     uint32_t block;       /* the number it will have */
     unsigned first, at;   /* offsets in the page: of the block, of the current instruction */
@@ -243,18 +244,34 @@ void control_go(struct translator *t, int32_t target);
 /* Writes what the side exits lead to. */
 void control_side_exits(struct translator *t);
 
-/* reg := the current page's address + offset. */
-static inline void emit_in_page_to(struct emit *e, unsigned reg, int32_t offset)
+static inline bool is_bound(const struct translator *t)
+{
+    return t->key & KEY_BOUND;
+}
+
+/* reg := the address of the page that a block with the key is in, bound to va, + offset. */
+static inline void emit_page_address(struct emit *e, unsigned reg, uint32_t key, uint64_t va,
+                                     int32_t offset)
 {
     struct host_mem m = {.base = (uint8_t)reg, .index = HOST_NONE, .disp = offset};
+    if (key & KEY_BOUND) {
+        emit_move_imm64(e, reg, va + (uint64_t)(int64_t)offset);
+        return;
+    }
     emit_load(e, reg, GS_AREA + CTX_BASE);
     if (offset)
         emit_lea(e, 8, reg, &m);
 }
 
-static inline void emit_in_page(struct emit *e, int32_t offset)
+/* reg := the current page's address + offset. */
+static inline void emit_in_page_to(struct translator *t, unsigned reg, int32_t offset)
 {
-    emit_in_page_to(e, S1, offset);
+    emit_page_address(&t->e, reg, t->key, t->va, offset);
+}
+
+static inline void emit_in_page(struct translator *t, int32_t offset)
+{
+    emit_in_page_to(t, S1, offset);
 }
 
 #endif

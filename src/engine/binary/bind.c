@@ -1,0 +1,147 @@
+/*
+ * When code is bound to its address, and when no more: bound.h.
+ */
+#include <pthread.h>
+
+#include "engine/binary/loop.h"
+
+/* On the host's time-stamp counter: what an address space runs for before its code is bound, some
+ * tens of milliseconds. */
+enum { HOT_AFTER = 100 * 1000 * 1000 };
+
+enum { TAG_MOST = (1 << (32 - KEY_TAG_SHIFT)) - 1 };
+
+static bool is_where_it_was(struct binary_vcpu *b, const struct bound_page *p,
+                            enum x86_privilege who)
+{
+    struct x86_walk w;
+    return x86_walk(&b->v->cpu, p->va, X86_FETCH, who, &w) && w.gpa == p->gpa &&
+           w.global == p->global;
+}
+
+/* The mapping has been flushed: looks where the pages are, and ends the tag if one has moved. */
+static bool check_again(struct binary_vcpu *b, struct bound *m, enum x86_privilege who)
+{
+    for (unsigned i = 0; m->count && i < BOUND_SLOTS; i++) {
+        if (m->page[i].used && !is_where_it_was(b, &m->page[i], who)) {
+            bound_end(m);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void settle_kernel(struct binary_vcpu *b)
+{
+    struct bound *m = &b->vm->kernel;
+    pthread_mutex_lock(&b->vm->code.lock);
+    if (b->kernel_stale)
+        check_again(b, m, X86_AS_SUPERVISOR);
+    b->kernel_stale = false;
+    if (b->kernel_tag != m->tag)
+        spaces_forget_kernel_jumps(&b->spaces);
+    b->kernel_tag = m->tag;
+    pthread_mutex_unlock(&b->vm->code.lock);
+}
+
+static void settle_user(struct binary_vcpu *b)
+{
+    struct space *s = space_now(&b->spaces);
+    if (s->stale && !check_again(b, &s->bound, X86_AS_USER)) {
+        spaces_forget_user_jumps(s);
+        spaces_cool(&b->spaces, s); /* most likely another process */
+    }
+    s->stale = false;
+    if (!s->hot && spaces_time(&b->spaces) > HOT_AFTER) {
+        s->hot = true;
+        spaces_forget_user_jumps(s);
+    }
+}
+
+void binary_settle(struct binary_vcpu *b)
+{
+    if (is_user(&b->v->cpu))
+        settle_user(b);
+    else if (b->kernel_stale || b->kernel_tag != b->vm->kernel.tag)
+        settle_kernel(b);
+}
+
+/* False: the page can't be known under a tag. */
+static bool know_page(struct binary_vm *vm, struct bound *m, uint64_t va, const struct x86_walk *w)
+{
+    uint64_t gpa = w->gpa & X86_PAGE_MASK;
+    const struct bound_page *p = bound_find(m, va);
+    if (p && (p->gpa != gpa || p->global != w->global))
+        bound_end(m); /* it has changed from under us: a guest may do that */
+    if (!m->tag) {
+        if (vm->tags == TAG_MOST)
+            return false;
+        m->tag = ++vm->tags;
+    }
+    return bound_find(m, va) || bound_add(m, va, gpa, w->global);
+}
+
+uint32_t binary_bind(struct binary_vcpu *b, uint32_t key, const struct x86_walk *w)
+{
+    bool user = key & KEY_USER;
+    struct space *s = space_now(&b->spaces);
+    struct bound *m = user ? &s->bound : &b->vm->kernel;
+    if (user && !s->hot)
+        return key;
+    uint32_t tag = m->tag;
+    pthread_mutex_lock(&b->vm->code.lock);
+    if (know_page(b->vm, m, b->v->cpu.s.rip & X86_PAGE_MASK, w))
+        key |= KEY_BOUND | m->tag << KEY_TAG_SHIFT;
+    bool anew = user ? tag && tag != m->tag : b->kernel_tag != m->tag;
+    if (anew && user)
+        spaces_forget_user_jumps(s);
+    if (anew && !user)
+        spaces_forget_kernel_jumps(&b->spaces);
+    if (!user)
+        b->kernel_tag = m->tag;
+    pthread_mutex_unlock(&b->vm->code.lock);
+    return key;
+}
+
+/* What of the kernel's code is not global has a mapping of its own in the new address space. */
+void binary_bound_switched(struct binary_vcpu *b, bool keep)
+{
+    struct space *s = space_now(&b->spaces);
+    if (b->vm->kernel.locals)
+        b->kernel_stale = true;
+    if (!keep && s->bound.tag)
+        s->stale = true;
+}
+
+void binary_bound_flushed(struct binary_vcpu *b)
+{
+    b->kernel_stale = true;
+    for (unsigned n = 0; n < SPACES; n++) {
+        struct space *s = &b->spaces.space[n];
+        if (n == b->spaces.current)
+            s->stale = true;
+        else
+            bound_end(&s->bound);
+    }
+}
+
+void binary_bound_flushed_page(struct binary_vcpu *b, uint64_t lin)
+{
+    lin &= X86_PAGE_MASK;
+    pthread_mutex_lock(&b->vm->code.lock);
+    if (bound_find(&b->vm->kernel, lin)) {
+        b->kernel_stale = true;
+        spaces_forget_kernel_jumps(&b->spaces);
+    }
+    pthread_mutex_unlock(&b->vm->code.lock);
+    for (unsigned n = 0; n < SPACES; n++) {
+        struct space *s = &b->spaces.space[n];
+        if (!bound_find(&s->bound, lin))
+            continue;
+        spaces_forget_user_jumps(s);
+        if (n == b->spaces.current)
+            s->stale = true;
+        else
+            bound_end(&s->bound);
+    }
+}

@@ -1,0 +1,37 @@
+#include "engine/binary/bound.h"
+
+#include "memory/memory.h"
+
+void bound_end(struct bound *m)
+{
+    for (unsigned i = 0; m->count && i < BOUND_SLOTS; i++)
+        m->page[i].used = false;
+    m->tag = 0;
+    m->count = m->locals = 0;
+}
+
+static unsigned slot_of(uint64_t va)
+{
+    return (unsigned)((va >> MEMORY_PAGE_BITS) * UINT64_C(0x9e3779b97f4a7c15) >> 40) % BOUND_SLOTS;
+}
+
+const struct bound_page *bound_find(const struct bound *m, uint64_t va)
+{
+    for (unsigned i = slot_of(va); m->page[i].used; i = (i + 1) % BOUND_SLOTS)
+        if (m->page[i].va == va)
+            return &m->page[i];
+    return NULL;
+}
+
+bool bound_add(struct bound *m, uint64_t va, uint64_t gpa, bool global)
+{
+    unsigned i = slot_of(va);
+    if (m->count == BOUND_MOST)
+        return false;
+    while (m->page[i].used)
+        i = (i + 1) % BOUND_SLOTS;
+    m->page[i] = (struct bound_page){va, gpa, true, global};
+    m->count++;
+    m->locals += !global;
+    return true;
+}
