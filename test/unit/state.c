@@ -45,6 +45,9 @@ TEST(init_keeps_what_it_must)
     s.fcw = 0x37f;
     s.st[3].mantissa = 77;
     s.vec[5].u64[1] = 88;
+    s.opmask[7] = 11;
+    s.zmm_upper[15][3] = 12;
+    s.zmm_more[15][7] = 13;
     s.mxcsr = 0x1f81;
     s.pat = 0x0606060606060606;
     s.lstar = 99;
@@ -60,6 +63,9 @@ TEST(init_keeps_what_it_must)
     CHECK_EQ(s.fcw, old.fcw);
     CHECK_EQ(s.st[3].mantissa, 77);
     CHECK_EQ(s.vec[5].u64[1], 88);
+    CHECK_EQ(s.opmask[7], 11);
+    CHECK_EQ(s.zmm_upper[15][3], 12);
+    CHECK_EQ(s.zmm_more[15][7], 13);
     CHECK_EQ(s.mxcsr, 0x1f81);
     CHECK_EQ(s.pat, old.pat);
     CHECK_EQ(s.lstar, 99);
