@@ -127,7 +127,6 @@ struct engine_vm {
     atomic_bool stale;     /* KVM may hold translations that the guest has dropped */
     pthread_mutex_t lock;  /* of what follows, and held while KVM drops translations */
     struct tables *tables; /* NULL: what vm->stale says has to do */
-    uint64_t forgotten;    /* how often KVM had to drop translations */
     struct {
         bool on;
         uint64_t *page, *watched; /* owned; bitmaps of the largest region's pages */

@@ -184,7 +184,6 @@ bool hardware_drop_translations(struct engine_vm *vm, uint64_t cr3)
     if (vm->tables && !tables_still_right(vm->tables, cr3))
         stale = true;
     bool ok = !stale || forget_translations(vm);
-    vm->forgotten += stale;
     pthread_mutex_unlock(&vm->lock);
     return ok;
 }

@@ -162,15 +162,15 @@ static bool give_to_kvm(struct engine_vcpu *v)
     return hardware_load_user(v);
 }
 
-/* After an access to a device's memory the user goes on. All else is for `emulate` to look at. */
+/* A user who touched a device goes on; all else is for `emulate` to look at. */
 static int handle_exit(struct engine_vcpu *v)
 {
     const struct kvm_run *run = v->run;
     bool gave_up = run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
                    run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION;
     v->assists += gave_up;
-    v->users = !gave_up && run->exit_reason != KVM_EXIT_SHUTDOWN;
-    return v->users ? hardware_dispatch(v) : GO_ON;
+    v->users = run->exit_reason == KVM_EXIT_MMIO || run->exit_reason == KVM_EXIT_IO;
+    return gave_up || run->exit_reason == KVM_EXIT_SHUTDOWN ? GO_ON : hardware_dispatch(v);
 }
 
 static int run_user(struct engine_vcpu *v)
