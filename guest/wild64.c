@@ -63,6 +63,13 @@ static const struct {
     {1, {0xeb}},                         /* jmp */
     {1, {0x75}},                         /* jnz */
     {2, {0x48, 0xab}},                   /* stos */
+    {3, {0xf3, 0x48, 0xab}},             /* rep stos */
+    {3, {0xf3, 0x48, 0xa5}},             /* rep movs */
+    {2, {0xf3, 0xa4}},                   /* of bytes */
+    {2, {0x48, 0xcf}},                   /* iret */
+    {3, {0x48, 0x0f, 0x07}},             /* sysret */
+    {2, {0x0f, 0x31}},                   /* rdtsc */
+    {1, {0xfb}},                         /* sti */
     {1, {0xd9}},                         /* x87 */
     {2, {0x0f, 0xae}},                   /* fxsave and more */
     {5, {0xf3, 0x48, 0x0f, 0xae, 0xd8}}, /* wrgsbase rax */
