@@ -118,9 +118,13 @@ static bool asked(const struct binary_vcpu *b)
 
 static enum engine_exit emulate_to(struct binary_vcpu *b, uint64_t limit)
 {
+    uint64_t taken = b->v->interrupts;
     binary_forget_place(b);
     binary_fpu_to_state(b);
-    return emulate_run_inside(b->v, limit);
+    enum engine_exit exit = emulate_run_inside(b->v, limit);
+    if (b->v->interrupts != taken) /* maybe behind the last instruction */
+        b->whole = false;
+    return exit;
 }
 
 /* What has to be done where translated code left. */
