@@ -207,8 +207,8 @@ struct binary_vcpu {
     bool keep_vectors;     /* an instruction in C that leaves the vector registers where they are */
     struct single *single; /* instructions that are executed in C, made ready */
     uint32_t kernel_tag;   /* what the kernel's jump cache leads to, beside what is not bound */
-    bool kernel_stale;     /* the mapping of the kernel's code was flushed */
-    uint32_t jumps_key;    /* what the entries of the jump caches were made for, but for KEY_USER */
+    enum bound_stale kernel_stale; /* the mapping of the kernel's code was flushed */
+    uint32_t jumps_key; /* what the entries of the jump caches were made for, but for KEY_USER */
     uint64_t filled, emulated;
     struct spent left[LEAVE_REASONS];
     struct spent *on; /* what the time since `left_at` is spent on */

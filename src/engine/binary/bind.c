@@ -19,16 +19,35 @@ static bool is_where_it_was(struct binary_vcpu *b, const struct bound_page *p,
            w.global == p->global;
 }
 
-/* The mapping has been flushed: looks where the pages are, and ends the tag if one has moved. */
-static bool check_again(struct binary_vcpu *b, struct bound *m, enum x86_privilege who)
+static bool all_where_they_were(struct binary_vcpu *b, const struct bound *m,
+                                enum x86_privilege who)
 {
-    for (unsigned i = 0; m->count && i < BOUND_SLOTS; i++) {
-        if (m->page[i].used && !is_where_it_was(b, &m->page[i], who)) {
-            bound_end(m);
+    for (unsigned i = 0; m->count && i < BOUND_SLOTS; i++)
+        if (m->page[i].used && !is_where_it_was(b, &m->page[i], who))
             return false;
-        }
-    }
     return true;
+}
+
+static bool locals_where_they_were(struct binary_vcpu *b, const struct bound *m,
+                                   enum x86_privilege who)
+{
+    if (m->locals > BOUND_LOCALS)
+        return all_where_they_were(b, m, who);
+    for (unsigned i = 0; i < m->locals; i++)
+        if (!is_where_it_was(b, &m->page[m->local[i]], who))
+            return false;
+    return true;
+}
+
+/* The mapping has been flushed: looks where the pages are, and ends the tag if one has moved. */
+static bool check_again(struct binary_vcpu *b, struct bound *m, enum bound_stale stale,
+                        enum x86_privilege who)
+{
+    if (stale == BOUND_ALL_STALE ? all_where_they_were(b, m, who)
+                                 : locals_where_they_were(b, m, who))
+        return true;
+    bound_end(m);
+    return false;
 }
 
 static void settle_kernel(struct binary_vcpu *b)
@@ -36,8 +55,8 @@ static void settle_kernel(struct binary_vcpu *b)
     struct bound *m = &b->vm->kernel;
     pthread_mutex_lock(&b->vm->code.lock);
     if (b->kernel_stale)
-        check_again(b, m, X86_AS_SUPERVISOR);
-    b->kernel_stale = false;
+        check_again(b, m, b->kernel_stale, X86_AS_SUPERVISOR);
+    b->kernel_stale = BOUND_FRESH;
     if (b->kernel_tag != m->tag)
         spaces_forget_kernel_jumps(&b->spaces);
     b->kernel_tag = m->tag;
@@ -47,7 +66,7 @@ static void settle_kernel(struct binary_vcpu *b)
 static void settle_user(struct binary_vcpu *b)
 {
     struct space *s = space_now(&b->spaces);
-    if (s->stale && !check_again(b, &s->bound, X86_AS_USER)) {
+    if (s->stale && !check_again(b, &s->bound, BOUND_ALL_STALE, X86_AS_USER)) {
         spaces_forget_user_jumps(s);
         spaces_cool(&b->spaces, s); /* most likely another process */
     }
@@ -107,15 +126,15 @@ uint32_t binary_bind(struct binary_vcpu *b, uint32_t key, const struct x86_walk 
 void binary_bound_switched(struct binary_vcpu *b, bool keep)
 {
     struct space *s = space_now(&b->spaces);
-    if (b->vm->kernel.locals)
-        b->kernel_stale = true;
+    if (b->vm->kernel.locals && b->kernel_stale == BOUND_FRESH)
+        b->kernel_stale = BOUND_LOCALS_STALE;
     if (!keep && s->bound.tag)
         s->stale = true;
 }
 
 void binary_bound_flushed(struct binary_vcpu *b)
 {
-    b->kernel_stale = true;
+    b->kernel_stale = BOUND_ALL_STALE;
     for (unsigned n = 0; n < SPACES; n++) {
         struct space *s = &b->spaces.space[n];
         if (n == b->spaces.current)
@@ -130,7 +149,7 @@ void binary_bound_flushed_page(struct binary_vcpu *b, uint64_t lin)
     lin &= X86_PAGE_MASK;
     pthread_mutex_lock(&b->vm->code.lock);
     if (bound_find(&b->vm->kernel, lin)) {
-        b->kernel_stale = true;
+        b->kernel_stale = BOUND_ALL_STALE;
         spaces_forget_kernel_jumps(&b->spaces);
     }
     pthread_mutex_unlock(&b->vm->code.lock);

@@ -32,6 +32,8 @@ bool bound_add(struct bound *m, uint64_t va, uint64_t gpa, bool global)
         i = (i + 1) % BOUND_SLOTS;
     m->page[i] = (struct bound_page){va, gpa, true, global};
     m->count++;
+    if (!global && m->locals < BOUND_LOCALS)
+        m->local[m->locals] = (uint16_t)i;
     m->locals += !global;
     return true;
 }

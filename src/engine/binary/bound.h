@@ -17,7 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { BOUND_SLOTS = 8192, BOUND_MOST = BOUND_SLOTS / 4 * 3 };
+enum { BOUND_SLOTS = 8192, BOUND_MOST = BOUND_SLOTS / 4 * 3, BOUND_LOCALS = 64 };
 
 /* A page of code: both addresses are whole pages. */
 struct bound_page {
@@ -27,9 +27,15 @@ struct bound_page {
 
 struct bound {
     uint32_t tag; /* 0: none is given out */
-    unsigned count, locals;
+    unsigned count;
     struct bound_page page[BOUND_SLOTS];
+    /* Which of them are not global: of a kernel's, those that a new CR3 may put elsewhere. */
+    uint16_t local[BOUND_LOCALS];
+    unsigned locals; /* more than there is room for: any may be */
 };
+
+/* What of a mapping was flushed since its pages were looked at. */
+enum bound_stale { BOUND_FRESH, BOUND_LOCALS_STALE, BOUND_ALL_STALE };
 
 /* Ends the tag. */
 void bound_end(struct bound *m);

@@ -81,11 +81,13 @@ static bool in_page(int32_t target)
 static uint32_t known_target(struct translator *t, int32_t target)
 {
     struct code *c = &t->vm->code;
-    if (!in_page(target))
-        return NO_BLOCK;
     if (target == (int32_t)t->first)
         return NO_BLOCK; /* its own beginning: known when it is done */
-    return code_find(c, t->page_gpa + (uint64_t)target, t->key, 0, t->va);
+    if (in_page(target))
+        return code_find(c, t->page_gpa + (uint64_t)target, t->key, 0, t->va);
+    uint64_t at = t->va + (uint64_t)(int64_t)target, page = at & X86_PAGE_MASK;
+    const struct bound_page *p = t->bound ? bound_find(t->bound, page) : NULL;
+    return p ? code_find(c, p->gpa | (at & ~X86_PAGE_MASK), t->key, 0, page) : NO_BLOCK;
 }
 
 static void add_link(struct translator *t, uint8_t *rel32, int32_t target)

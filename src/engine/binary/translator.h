@@ -59,6 +59,7 @@ struct translator {
     const uint8_t *page; /* the guest's code page */
     uint64_t page_gpa;
     uint64_t va; /* the guest's address of the page, for KEY_BOUND */
+    const struct bound *bound; /* with it, where other pages are; else NULL */
     uint32_t key;
     uint32_t block;       /* the number it will have */
     unsigned first, at;   /* offsets in the page: of the block, of the current instruction */
