@@ -10,6 +10,8 @@
 #include "x86/forms.h"
 #include "x86/state.h"
 
+#ifdef __x86_64__
+
 /* What is offered is what could be tried. */
 static const struct {
     uint8_t feature; /* enum x86_feature: the forms that come with it */
@@ -37,8 +39,6 @@ static const struct {
  * apart by its vector length. */
 enum { VL = 1u << 31, FOUNDATION = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 };
 _Static_assert(X86_FEATURES <= X86_NATIVE_WORDS * 64, "x86_model.native");
-
-#ifdef __x86_64__
 
 enum { EAX, EBX, ECX, EDX };
 
@@ -90,12 +90,13 @@ static void read_host(struct host_words *h)
 
 static void take_name(struct x86_model *m)
 {
-    enum { FIRST = 0x80000002, LEAVES = 3 };
+    enum { LEAVES = 3 };
+    const uint32_t range = 0x80000000, first = range + 2;
     uint32_t name[LEAVES][4];
-    if (host_last_leaf(0x80000000) < FIRST + LEAVES - 1)
+    if (host_last_leaf(range) < first + LEAVES - 1)
         return;
     for (unsigned i = 0; i < LEAVES; i++)
-        host_cpuid(FIRST + i, 0, name[i]);
+        host_cpuid(first + i, 0, name[i]);
     bytes_copy((uint8_t *)m->brand, (const uint8_t *)name, sizeof m->brand);
     m->brand[sizeof m->brand - 1] = 0;
 }
