@@ -29,9 +29,9 @@ void control_emulate(struct translator *t)
 /* Goes there later: counting takes room that short branches round it do not reach over. */
 static bool put_aside(struct translator *t, const uint8_t *piece)
 {
-    if (!t->vm->measures || t->asides == ARRAY_LEN(t->aside))
+    if (!t->vm->measures || t->asides == ARRAY_LEN(t->room->aside))
         return false;
-    t->aside[t->asides++] =
+    t->room->aside[t->asides++] =
         (struct aside){emit_patchable_jump(&t->e), (uint16_t)t->at, (uint16_t)t->done, piece};
     return true;
 }
@@ -39,7 +39,7 @@ static bool put_aside(struct translator *t, const uint8_t *piece)
 static void write_asides(struct translator *t)
 {
     for (unsigned i = 0; i < t->asides && !t->e.full; i++) {
-        const struct aside *a = &t->aside[i];
+        const struct aside *a = &t->room->aside[i];
         emit_point(a->rel32, t->e.at);
         t->at = a->at;
         t->done = a->done;

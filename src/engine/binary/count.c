@@ -17,8 +17,8 @@ static void emit_add_later(struct translator *t, unsigned reg, unsigned done, un
 {
     struct host_mem m = {.base = (uint8_t)reg, .index = HOST_NONE, .disp = INT32_MAX};
     emit_lea(&t->e, 8, reg, &m);
-    if (t->fixes < ARRAY_LEN(t->fix))
-        t->fix[t->fixes++] =
+    if (t->fixes < ARRAY_LEN(t->room->fix))
+        t->room->fix[t->fixes++] =
             (struct count_fix){t->e.at - 4, (uint8_t)done, (uint8_t)kinds, negative};
     else
         t->e.full = true;
@@ -94,8 +94,8 @@ void count_finish(struct translator *t, unsigned insns)
 {
     struct code *c = &t->vm->code;
     for (unsigned i = 0; i < t->fixes && !t->e.full; i++) {
-        int32_t n = count_of(t, t->fix[i].done, insns, t->fix[i].kinds);
-        store_u32(t->fix[i].at, (uint32_t)(t->fix[i].negative ? -n : n));
+        int32_t n = count_of(t, t->room->fix[i].done, insns, t->room->fix[i].kinds);
+        store_u32(t->room->fix[i].at, (uint32_t)(t->room->fix[i].negative ? -n : n));
     }
     for (unsigned i = 0; i < insns && t->vm->measures; i++)
         c->kind[c->points + i] = t->kind[i];

@@ -159,7 +159,9 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     struct code *c = &vm->code;
     uint64_t page_gpa = gpa & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
     const struct memory_region *region = memory_find(v->vm->memory, gpa);
+    struct translator_room room;
     struct translator t = {
+        .room = &room,
         .vm = vm,
         .e = code_begin(c),
         .page = memory_hva(v->vm->memory, page_gpa),

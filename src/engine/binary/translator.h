@@ -52,13 +52,20 @@ struct held {
     int32_t offset;
 };
 
+/* What grows with a block, and is not worth clearing before each. */
+struct translator_room {
+    struct count_fix fix[3 * (TRANSLATOR_ASIDES + 2 * TRANSLATOR_EXITS)];
+    struct aside aside[TRANSLATOR_ASIDES];
+};
+
 struct translator {
+    struct translator_room *room;
     struct binary_vm *vm;
     struct emit e;
     uint8_t *start;      /* of the block's host code */
     const uint8_t *page; /* the guest's code page */
     uint64_t page_gpa;
-    uint64_t va; /* the guest's address of the page, for KEY_BOUND */
+    uint64_t va;               /* the guest's address of the page, for KEY_BOUND */
     const struct bound *bound; /* with it, where other pages are; else NULL */
     uint32_t key;
     uint32_t block;       /* the number it will have */
@@ -70,7 +77,6 @@ struct translator {
     uint8_t across[16]; /* the bytes of an instruction that goes on in another page */
     bool is_across;
     unsigned done; /* instructions before the one at `at` */
-    struct count_fix fix[3 * (TRANSLATOR_ASIDES + 2 * TRANSLATOR_EXITS)];
     unsigned fixes;
     bool check;          /* its accesses are looked at for page ends */
     bool alone;          /* its accesses have lookups of their own */
@@ -78,7 +84,6 @@ struct translator {
     unsigned last_used;
     uint8_t kind[TRANSLATOR_INSNS]; /* enum code_kind of each instruction */
     bool to_c;                      /* the current one is for C */
-    struct aside aside[TRANSLATOR_ASIDES];
     unsigned asides;
     struct side_exit exit[TRANSLATOR_EXITS];
     unsigned exits;
