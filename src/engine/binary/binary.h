@@ -231,14 +231,14 @@ struct binary_vm {
     struct windows windows;
     struct perf_map perf_map;
     bool measures;          /* what runs, and what is spent on leaving: statistics.c */
-    uint64_t bound_made; /* blocks with KEY_BOUND that were made */
+    uint64_t bound_made;    /* blocks with KEY_BOUND that were made */
     uint64_t born, born_ns; /* by the time-stamp counter and by the host's clock */
     struct binary_tsc tsc;
     struct bound kernel; /* guarded by code.lock, as tags is */
     uint32_t tags;       /* given out */
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
     uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece,
-        *limit_piece, *syscall_piece, *sysret_piece, *return_piece;
+        *limit_piece, *indirect_piece, *syscall_piece, *sysret_piece, *return_piece;
     uint64_t components;                     /* of XSAVE that translated code may use here */
     uint16_t xsave_offset[XSAVE_COMPONENTS]; /* in the host's area, of AVX-512's */
     uint64_t written_page; /* the page of code that was written last, and how often in a row */

@@ -9,7 +9,8 @@
  * tens of milliseconds. */
 enum { HOT_AFTER = 100 * 1000 * 1000 };
 
-enum { TAG_MOST = (1 << (32 - KEY_TAG_SHIFT)) - 1 };
+/* One less than there are: a key of ones is no block's (code.c). */
+enum { TAG_MOST = (1 << (32 - KEY_TAG_SHIFT)) - 2 };
 
 static bool is_where_it_was(struct binary_vcpu *b, const struct bound_page *p,
                             enum x86_privilege who)

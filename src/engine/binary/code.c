@@ -7,7 +7,8 @@
 #include "memory/memory.h"
 
 /* The key of what is no block, and the bytes an instruction has in its second page at most. */
-enum { NO_KEY = UINT16_MAX, X86_TAIL_MOST = 14 };
+#define NO_KEY UINT32_MAX
+enum { X86_TAIL_MOST = 14 };
 
 /* What is taken at most; the memory is the host's until it is used. */
 enum {

@@ -101,7 +101,7 @@ static void add_link(struct translator *t, uint8_t *rel32, int32_t target)
                                .target = target,
                                .to = to};
     emit_point(rel32, to ? c->write + c->block[to].code + c->block[to].near : t->e.at);
-    emit_store_imm(&t->e, GS_AREA + CTX_LINK, n);
+    emit_move_imm(&t->e, S2, n);
     emit_jump(&t->e, t->vm->link_piece);
 }
 
@@ -180,28 +180,16 @@ static void move_stack(struct emit *e, int32_t by)
         emit_lea(e, 8, HOST_RSP, &m);
 }
 
-/* The same for an indirect branch, which faults itself when the address is not canonical: that is
- * looked at where the cache does not know it. RSP has moved by `before` for the branch, and moves
- * by `after` yet. */
-static void emit_indirect_tail(struct translator *t, int32_t before, int32_t after)
+/* The same for an indirect branch. RSP is where it will be: if the address turns out to be none,
+ * binary_after_indirect() takes that back. */
+static void emit_indirect_tail(struct translator *t)
 {
     struct emit *e = &t->e;
-    struct host_mem next = {.base = HOST_RCX, .index = HOST_NONE, .disp = 1};
     uint8_t *hit = emit_find_jump(e);
-    emit_rorx(e, HOST_RCX, S1, 47); /* bits 16:0: all alike in a canonical address */
-    emit_lea(e, 8, HOST_RCX, &next);
-    emit_pext(e, HOST_RCX, HOST_RCX, GS_AREA + CTX_MASK_UPPER);
-    uint8_t *canonical = emit_jrcxz(e);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    move_stack(e, -before);
-    control_emulate_aside(t);
-    emit_here(e, canonical);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    move_stack(e, after);
-    emit_jump(e, t->vm->miss_piece);
+    emit_move_imm(e, S2, t->block);
+    emit_jump(e, t->vm->indirect_piece);
     emit_here(e, hit);
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    move_stack(e, after);
     emit_take_jump(e);
 }
 
@@ -286,24 +274,37 @@ bool control_loop(struct translator *t)
 
 /* ---- indirect branches ---- */
 
+/* An indirect branch in two pages is left to C: binary_after_indirect() wants its bytes in one. */
+static bool in_two_pages(struct translator *t)
+{
+    if (t->is_across)
+        control_emulate(t);
+    return t->is_across;
+}
+
 bool control_ret(struct translator *t)
 {
     struct emit *e = &t->e;
     struct host_mem top = {.base = HOST_RSP};
     int32_t more = t->form->operand[0].kind == OPK_I ? (int32_t)t->insn.imm : 0;
+    if (in_two_pages(t))
+        return true;
     top.index = (uint8_t)operand_addend(t, HOST_RSP, 0, 8, HOST_NONE);
     emit_op_mem(e, 8, 0x8b, S1, &top);
-    emit_indirect_tail(t, 0, 8 + more);
+    move_stack(e, 8 + more);
+    emit_indirect_tail(t);
     return true;
 }
 
 bool control_jmp_rm(struct translator *t)
 {
+    if (in_two_pages(t))
+        return true;
     if (!rewrite_load_rm(t)) {
         control_emulate(t);
         return true;
     }
-    emit_indirect_tail(t, 0, 0);
+    emit_indirect_tail(t);
     return true;
 }
 
@@ -330,6 +331,8 @@ bool control_call(struct translator *t)
 bool control_call_rm(struct translator *t)
 {
     struct emit *e = &t->e;
+    if (in_two_pages(t))
+        return true;
     if (!rewrite_load_rm(t)) {
         control_emulate(t);
         return true;
@@ -337,7 +340,7 @@ bool control_call_rm(struct translator *t)
     emit_store(e, S1, GS_AREA + CTX_CODE);
     push_return(t);
     emit_load(e, S1, GS_AREA + CTX_CODE);
-    emit_indirect_tail(t, -8, 0);
+    emit_indirect_tail(t);
     return true;
 }
 
@@ -388,7 +391,14 @@ bool binary_emit_pieces(struct binary_vm *vm)
     emit_leave(&e, LEAVE_LIMIT);
 
     vm->link_piece = e.at;
+    emit_op_mem(&e, 4, 0x89, S2, &link);
     emit_leave(&e, LEAVE_LINK);
+
+    vm->indirect_piece = e.at;
+    emit_load(&e, HOST_RCX, GS_AREA + CTX_RCX);
+    emit_store(&e, S1, GS_VCPU + STATE_RIP);
+    emit_op_mem(&e, 4, 0x89, S2, &link);
+    emit_leave(&e, LEAVE_INDIRECT);
 
     vm->stale_piece = e.at;
     emit_op_mem(&e, 4, 0x89, S2, &link);

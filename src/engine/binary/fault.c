@@ -249,3 +249,30 @@ void binary_retry(struct binary_vcpu *b)
     b->retry_rip = UINT64_MAX;
     fill(b, &a);
 }
+
+/* An indirect branch at the end of block n has moved RSP, but not faulted yet: takes that back. */
+static void back_before_branch(struct binary_vcpu *b, uint32_t n)
+{
+    struct x86_cpu *c = &b->v->cpu;
+    const struct code *code = &b->vm->code;
+    const struct translation *t = &code->block[n];
+    unsigned at = code->point[t->points + t->insns - 1u].guest;
+    struct x86_insn insn;
+    c->s.rip = binary_page(b, n) + (t->gpa & ~X86_PAGE_MASK) + at;
+    if (b->counted)
+        c->insns--;
+    if (!binary_decode_at(b, t->gpa + at, &insn))
+        return; /* somebody is writing it */
+    if (named(x86_form(&insn), "ret"))
+        c->s.gpr[X86_RSP] -= 8 + (x86_form(&insn)->operand[0].kind == OPK_I ? insn.imm : 0);
+    else if (named(x86_form(&insn), "call_rm"))
+        c->s.gpr[X86_RSP] += 8;
+}
+
+enum engine_exit binary_after_indirect(struct binary_vcpu *b)
+{
+    if (x86_canonical(b->v->cpu.s.rip))
+        return ENGINE_LIMIT;
+    back_before_branch(b, b->context->link);
+    return binary_emulate_one(b);
+}

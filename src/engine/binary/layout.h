@@ -84,14 +84,15 @@
 #define STATE_GS_BASE 280
 
 /* Why translated code was left. */
-#define LEAVE_LINK    1 /* at a direct branch whose target is not linked yet: CTX_LINK says which */
-#define LEAVE_JUMP    2 /* at an indirect branch that the jump cache does not know */
-#define LEAVE_EMULATE 3 /* at an instruction that is not run as it is */
-#define LEAVE_FAULT   4 /* an instruction faulted on the host (the signal handler says so) */
-#define LEAVE_REQUEST 5 /* something is asked of the vCPU */
-#define LEAVE_STALE   6 /* at a block that has been dropped */
-#define LEAVE_LIMIT   7 /* the block would run past the instruction limit */
-#define LEAVE_ASKED   8 /* before anything ran: something is asked of the vCPU */
-#define LEAVE_REASONS 9
+#define LEAVE_LINK     1 /* at a direct branch whose target is not linked yet: CTX_LINK says which */
+#define LEAVE_JUMP     2 /* on the way to an address that the jump cache does not know */
+#define LEAVE_EMULATE  3 /* at an instruction that is not run as it is */
+#define LEAVE_FAULT    4 /* an instruction faulted on the host (the signal handler says so) */
+#define LEAVE_REQUEST  5 /* something is asked of the vCPU */
+#define LEAVE_STALE    6 /* at a block that has been dropped */
+#define LEAVE_LIMIT    7 /* the block would run past the instruction limit */
+#define LEAVE_ASKED    8 /* before anything ran: something is asked of the vCPU */
+#define LEAVE_INDIRECT 9 /* the same, by an indirect branch: CTX_LINK says of which block */
+#define LEAVE_REASONS  10
 
 #endif

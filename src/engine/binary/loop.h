@@ -66,7 +66,9 @@ uintptr_t binary_site(const void *at, bool fault);
 /* The instruction at gpa in guest memory. False: it can't be told. */
 bool binary_decode_at(struct binary_vcpu *b, uint64_t gpa, struct x86_insn *insn);
 
-/* fault.c: fills a table, or executes the instruction; the guest is back at an instruction that
+/* fault.c: an indirect branch led to RIP, which the jump cache does not know. */
+enum engine_exit binary_after_indirect(struct binary_vcpu *b);
+/* fills a table, or executes the instruction; the guest is back at an instruction that
  * raised a page fault, whose page is filled before it faults again. */
 enum engine_exit binary_after_fault(struct binary_vcpu *b);
 void binary_retry(struct binary_vcpu *b);

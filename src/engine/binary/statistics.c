@@ -87,11 +87,14 @@ static void rank_spent(const struct binary_vcpu *b, struct engine_stats *out, co
 
 static void tell_causes(const struct binary_vcpu *b, struct engine_stats *out)
 {
-    static const char *const why[LEAVE_REASONS] = {
-        [LEAVE_LINK] = "unlinked branches", [LEAVE_JUMP] = "unknown branch targets",
-        [LEAVE_FAULT] = "host faults",      [LEAVE_REQUEST] = "requests",
-        [LEAVE_STALE] = "dropped blocks",   [LEAVE_LIMIT] = "instruction limits",
-        [LEAVE_ASKED] = "requests at entry"};
+    static const char *const why[LEAVE_REASONS] = {[LEAVE_LINK] = "unlinked branches",
+                                                   [LEAVE_JUMP] = "unknown branch targets",
+                                                   [LEAVE_INDIRECT] = "unknown indirect targets",
+                                                   [LEAVE_FAULT] = "host faults",
+                                                   [LEAVE_REQUEST] = "requests",
+                                                   [LEAVE_STALE] = "dropped blocks",
+                                                   [LEAVE_LIMIT] = "instruction limits",
+                                                   [LEAVE_ASKED] = "requests at entry"};
     for (unsigned i = 0; i < LEAVE_REASONS; i++)
         if (why[i])
             rank_spent(b, out, why[i], "", &b->left[i]);
@@ -126,7 +129,7 @@ void binary_statistics(const struct binary_vcpu *b, struct engine_stats *out)
         tell_shares(b, out);
     out->faults = b->left[LEAVE_FAULT].count;
     out->entries_filled = b->filled;
-    out->jump_misses = b->left[LEAVE_JUMP].count;
+    out->jump_misses = b->left[LEAVE_JUMP].count + b->left[LEAVE_INDIRECT].count;
     out->longest_stop_ns = to_ns(b->vm, b->longest_stop);
     if (b->v->cpu.index)
         return;
