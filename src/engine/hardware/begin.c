@@ -9,7 +9,12 @@
  */
 #include "engine/hardware/hardware.h"
 
-enum { BEGINNING = 1 << 20 }; /* instructions */
+enum { BEGINNING = 1 << 20 }; /* instructions, the system's for it among them */
+
+/* An entry is a program, known by its page tables, and how many instructions are left. */
+enum { LEFT_BITS = 24, PROBES = 8 };
+#define LEFT (BIT(LEFT_BITS) - 1)
+_Static_assert((uint64_t)BEGINNING <= LEFT, "fits");
 
 static bool begins(const struct x86_state *s)
 {
@@ -19,26 +24,34 @@ static bool begins(const struct x86_state *s)
     return bits == 0;
 }
 
-/* Programs are known by their page tables. */
-static uint64_t address_space(const struct x86_state *s)
+/* Where the program is, or else where there is room for it. It may have moved from another vCPU. */
+static _Atomic uint64_t *find(struct beginnings *b, uint64_t space)
 {
-    return s->cr3 >> MEMORY_PAGE_BITS;
+    _Atomic uint64_t *room = &b->of[space % ARRAY_LEN(b->of)];
+    for (unsigned i = PROBES; i-- > 0;) {
+        _Atomic uint64_t *at = &b->of[(space + i) % ARRAY_LEN(b->of)];
+        uint64_t entry = atomic_load_explicit(at, memory_order_relaxed);
+        if (entry >> LEFT_BITS == space)
+            return at;
+        if ((entry & LEFT) == 0)
+            room = at;
+    }
+    return room;
 }
 
-bool hardware_is_beginning(struct beginnings *b, const struct x86_cpu *c)
+bool hardware_is_beginning(struct engine_vcpu *v, const struct x86_cpu *c)
 {
-    uint64_t space = address_space(&c->s);
-    uint64_t ran = b->last == space ? c->insns - b->insns : 0;
-    uint64_t *left = &b->of[space % ARRAY_LEN(b->of)].left;
-    uint64_t *whose = &b->of[space % ARRAY_LEN(b->of)].space;
-    b->last = space;
-    b->insns = c->insns;
-    if (begins(&c->s)) {
-        *whose = space;
-        *left = BEGINNING;
-    }
-    if (*whose != space || *left == 0)
+    uint64_t space = c->s.cr3 >> MEMORY_PAGE_BITS & (BIT(64 - LEFT_BITS) - 1);
+    uint64_t ran = v->looked.space == space ? c->insns - v->looked.insns : 0;
+    v->looked.space = space;
+    v->looked.insns = c->insns;
+    _Atomic uint64_t *at = find(&v->vm->beginnings, space);
+    uint64_t entry = atomic_load_explicit(at, memory_order_relaxed);
+    bool fresh = begins(&c->s);
+    if (!fresh && entry >> LEFT_BITS != space)
         return false;
-    *left -= ran < *left ? ran : *left;
-    return *left != 0;
+    uint64_t left = entry & LEFT;
+    left = fresh ? BEGINNING : left - (ran < left ? ran : left);
+    atomic_store_explicit(at, space << LEFT_BITS | left, memory_order_relaxed);
+    return left != 0;
 }

@@ -58,10 +58,7 @@ enum { FPU_BEGIN = offsetof(struct x86_state, st), FPU_END = offsetof(struct x86
 
 /* Programs that have begun not long ago (begin.c). */
 struct beginnings {
-    struct {
-        uint64_t space, left; /* whose, and how many instructions of it are `emulate`'s still */
-    } of[64];
-    uint64_t last, insns; /* who was looked at last, and when */
+    _Atomic uint64_t of[1024];
 };
 
 struct engine_vcpu {
@@ -98,7 +95,9 @@ struct engine_vcpu {
         uint64_t xcr0, tsc_aux;
     } given;        /* what KVM has of these */
     bool unsettled; /* KVM still holds an exception that is not its to deliver */
-    struct beginnings beginnings;
+    struct {
+        uint64_t space, insns; /* who was looked at last, and when */
+    } looked;
     uint8_t exception; /* that made the user leave, or NO_EXCEPTION */
 
     bool tsc_known;
@@ -124,8 +123,9 @@ struct engine_vm {
     struct engine_vm *assist; /* a VM of `emulate` on the same memory */
     uint32_t native_msrs;     /* which of msr.c's table KVM has, a bit each */
     struct component component[HARDWARE_COMPONENTS];
-    atomic_bool stale;     /* KVM may hold translations that the guest has dropped */
-    pthread_mutex_t lock;  /* of what follows, and held while KVM drops translations */
+    atomic_bool stale;    /* KVM may hold translations that the guest has dropped */
+    pthread_mutex_t lock; /* of what follows, and held while KVM drops translations */
+    struct beginnings beginnings;
     struct tables *tables; /* NULL: what vm->stale says has to do */
     struct {
         bool on;
@@ -209,7 +209,7 @@ int hardware_assist(struct engine_vcpu *v);
 
 /* begin.c: whether the user that c is about to run is one that `emulate` is to run for a while. To
  * be asked between a user's instructions. */
-bool hardware_is_beginning(struct beginnings *b, const struct x86_cpu *c);
+bool hardware_is_beginning(struct engine_vcpu *v, const struct x86_cpu *c);
 
 /* users.c */
 /* Where users' system calls go in KVM: a page that systems leave out, because small negative

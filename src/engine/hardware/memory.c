@@ -49,7 +49,7 @@ static uint64_t words_of(const struct memory_region *r)
 
 static bool make_bitmaps(struct engine_vm *vm)
 {
-    uint64_t words = 0;
+    uint64_t words = 1;
     free(vm->log.page);
     free(vm->log.watched);
     for (unsigned i = 0; i < vm->memory->region_count; i++)

@@ -82,6 +82,7 @@ static bool compare(uint64_t *copy, const uint64_t *table, unsigned entries)
     return right;
 }
 
+/* Four levels deep: NOLINTBEGIN(misc-no-recursion) */
 static bool walk(struct tables *t, uint64_t gpa, unsigned level);
 
 static bool walk_below(struct tables *t, const uint64_t *copy, unsigned entries, unsigned level)
@@ -119,6 +120,7 @@ static bool walk(struct tables *t, uint64_t gpa, unsigned level)
     t->seen[slot] = t->walks;
     return (level == 1 || walk_below(t, t->copy[slot], entries, level)) && right;
 }
+/* NOLINTEND(misc-no-recursion) */
 
 bool tables_still_right(struct tables *t, uint64_t cr3)
 {

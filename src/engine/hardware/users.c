@@ -36,7 +36,7 @@ static bool users_turn(const struct x86_state *s)
 static bool stretch_ends(void *vcpu, const struct x86_cpu *c)
 {
     struct engine_vcpu *v = vcpu;
-    return users_turn(&c->s) && !c->debug_hits && !hardware_is_beginning(&v->beginnings, c);
+    return users_turn(&c->s) && !c->debug_hits && !hardware_is_beginning(v, c);
 }
 
 /* ---- how a user left ---- */
