@@ -272,6 +272,27 @@ TEST(what_runs_over_a_pages_end_faults)
     close_rig(&r);
 }
 
+/* An addend is used for what lies round the page it is for (operand.c), and guard pages are made
+ * for so much of a window at a time: the last page before such a boundary, and the first behind it.
+ */
+TEST(pages_on_both_sides_are_guarded_wherever_the_page_is)
+{
+    enum { BOUNDARY = 2 << 20 };
+    _Static_assert(RAM > BOUNDARY + PAGE, "there is a boundary");
+    for (unsigned behind = 0; behind < 2; behind++) {
+        WITH_RIG(r);
+        if (!r.windows.guarded)
+            SKIP("the host's kernel has no guard pages: accesses are checked instead");
+        for (unsigned writable = 0; writable < 2; writable++) {
+            uintptr_t page = windows_page(&r.windows, BOUNDARY - PAGE + behind * PAGE, writable);
+            CHECK(!host_faults(page) && !host_faults(page + PAGE - 8));
+            CHECK(host_faults(page - 1) && host_faults(page - PAGE));
+            CHECK(host_faults(page + PAGE) && host_faults(page + 2 * PAGE - 1));
+        }
+        close_rig(&r);
+    }
+}
+
 /* ---- taking out ---- */
 
 TEST(what_is_dropped_faults)
@@ -350,7 +371,7 @@ TESTS(T(an_entry_leads_to_its_page), T(a_page_that_may_not_be_written_faults_on_
       T(a_table_page_that_was_never_filled_faults),
       T(a_missing_entry_faults_whatever_the_upper_bits_are), T(an_entry_serves_no_other_upper_bits),
       T(all_million_upper_bits_of_one_page), T(the_same_places_in_other_slots_are_held),
-      T(what_runs_over_a_pages_end_faults), T(what_is_dropped_faults),
-      T(a_local_flush_keeps_what_is_global), T(a_flush_forgets_however_much_there_is),
-      T(what_is_protected_can_be_read_only_at_best),
+      T(what_runs_over_a_pages_end_faults), T(pages_on_both_sides_are_guarded_wherever_the_page_is),
+      T(what_is_dropped_faults), T(a_local_flush_keeps_what_is_global),
+      T(a_flush_forgets_however_much_there_is), T(what_is_protected_can_be_read_only_at_best),
       T(an_address_with_the_same_index_takes_the_entry_over))

@@ -90,12 +90,14 @@ static bool map_windows(struct windows *w, int fd)
 
 /* ---- guard pages ---- */
 
-/* The pages of a chunk whose number is not of this parity become guard pages. */
-static bool guard_chunk(const struct windows *w, uint8_t *chunk, unsigned parity, unsigned pages)
+/* The pages of a window whose number is not of its parity become guard pages, from page `first` up
+ * to `end`. */
+static bool guard_pages(const struct windows *w, uintptr_t window, unsigned parity, uint64_t first,
+                        uint64_t end)
 {
-    for (unsigned i = !parity; i < pages; i += 2)
-        if (madvise(chunk + (uint64_t)i * MEMORY_PAGE_SIZE, MEMORY_PAGE_SIZE, MADV_GUARD_INSTALL) !=
-            0)
+    for (uint64_t i = first + ((first ^ parity ^ 1) & 1); i < end; i += 2)
+        if (madvise((void *)(window + (i << MEMORY_PAGE_BITS)), MEMORY_PAGE_SIZE,
+                    MADV_GUARD_INSTALL) != 0)
             return false;
     return w->guarded;
 }
@@ -111,10 +113,12 @@ static bool make_ready(struct windows *w, uint64_t chunk, unsigned kind, unsigne
     uint64_t bit = (chunk * WINDOW_KINDS + kind) * 2 + parity;
     if (atomic_load_explicit(&w->ready[bit / 64], memory_order_acquire) >> (bit % 64) & 1)
         return true;
-    uint64_t offset = chunk << CHUNK_BITS, left = (w->size - offset) >> MEMORY_PAGE_BITS;
-    unsigned pages = left < CHUNK_PAGES ? (unsigned)left : CHUNK_PAGES;
+    /* With the pages next to it, which may be in chunks that are not ready. */
+    uint64_t all = w->size >> MEMORY_PAGE_BITS, first = chunk * CHUNK_PAGES;
+    uint64_t end = first + CHUNK_PAGES + 1;
     pthread_mutex_lock(&w->lock);
-    bool ok = guard_chunk(w, (uint8_t *)w->at[kind][parity] + offset, parity, pages);
+    bool ok =
+        guard_pages(w, w->at[kind][parity], parity, first ? first - 1 : 0, end < all ? end : all);
     if (ok)
         atomic_fetch_or(&w->ready[bit / 64], BIT(bit % 64));
     pthread_mutex_unlock(&w->lock);
