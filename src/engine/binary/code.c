@@ -271,7 +271,8 @@ unsigned code_drop(struct code *c, uint64_t gpa, uint64_t len, const uint8_t *st
     while (b) {
         const struct translation *t = &c->block[b];
         uint32_t next = t->page_next;
-        if (same_page(t->gpa, gpa) && t->gpa < gpa + len && gpa < t->gpa + t->bytes) {
+        if (same_page(t->gpa, gpa) &&
+            (t->scattered || (t->gpa < gpa + len && gpa < t->gpa + t->bytes))) {
             code_drop_one(c, b, stale);
             n++;
         }

@@ -26,7 +26,7 @@ enum { NO_BLOCK = 0 }; /* block 0 is never used */
 /* A guest instruction of a block: where its host code and its guest code begin. */
 struct point {
     uint16_t host;       /* bytes from the block's first */
-    uint16_t guest : 15; /* bytes from the block's guest address */
+    uint16_t guest : 15; /* offset in the guest page */
     uint16_t tied : 1; /* goes by what is in scratch registers: can't be gone on at from outside */
 };
 
@@ -50,6 +50,7 @@ struct translation {
     uint32_t twin;        /* of an entry that only stands for the second page of another block */
     uint32_t hash_next, page_next;
     bool dropped;
+    bool scattered; /* over its page: it has followed branches */
 };
 
 /* A direct branch out of a block, to the same page if it is not bound: it leads to its target while

@@ -222,13 +222,30 @@ bool control_jcc(struct translator *t)
     return false;
 }
 
+/* A trace: code that is hot goes on in one block where it branches to another place of its page. */
+bool control_follow(struct translator *t, int32_t target)
+{
+    enum { HOT = KEY_BOUND | KEY_USER };
+    if ((t->key & HOT) != HOT || !in_page(target) || t->done + 1 == TRANSLATOR_INSNS)
+        return false;
+    for (unsigned i = 0; i <= t->done; i++)
+        if (t->point[i].guest == target)
+            return false;
+    t->next = (unsigned)target;
+    t->scattered = true;
+    return true;
+}
+
 bool control_jmp(struct translator *t)
 {
     int32_t target;
-    if (relative(t, &target))
-        control_go(t, target);
-    else
+    if (!relative(t, &target)) {
         control_emulate(t);
+        return true;
+    }
+    if (control_follow(t, target))
+        return false;
+    control_go(t, target);
     return true;
 }
 
@@ -324,6 +341,8 @@ bool control_call(struct translator *t)
         return true;
     }
     push_return(t);
+    if (control_follow(t, target))
+        return false;
     control_go(t, target);
     return true;
 }

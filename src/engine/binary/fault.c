@@ -258,10 +258,10 @@ static void back_before_branch(struct binary_vcpu *b, uint32_t n)
     const struct translation *t = &code->block[n];
     unsigned at = code->point[t->points + t->insns - 1u].guest;
     struct x86_insn insn;
-    c->s.rip = binary_page(b, n) + (t->gpa & ~X86_PAGE_MASK) + at;
+    c->s.rip = binary_page(b, n) + at;
     if (b->counted)
         c->insns--;
-    if (!binary_decode_at(b, t->gpa + at, &insn))
+    if (!binary_decode_at(b, (t->gpa & X86_PAGE_MASK) + at, &insn))
         return; /* somebody is writing it */
     if (named(x86_form(&insn), "ret"))
         c->s.gpr[X86_RSP] -= 8 + (x86_form(&insn)->operand[0].kind == OPK_I ? insn.imm : 0);

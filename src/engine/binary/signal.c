@@ -40,7 +40,7 @@ static void set_guest_rip(struct binary_vcpu *b, uint32_t n, int point)
     const struct code *c = &b->vm->code;
     const struct translation *t = &c->block[n];
     const struct point *p = &c->point[t->points + (unsigned)point];
-    b->v->cpu.s.rip = binary_page(b, n) + (t->gpa & (MEMORY_PAGE_SIZE - 1)) + p->guest;
+    b->v->cpu.s.rip = binary_page(b, n) + p->guest;
     b->resume = code_run(c, t->code + p->host);
     b->resume_block = n;
     b->resume_tied = p->tied;
@@ -55,7 +55,8 @@ static bool in_shadow(const struct binary_vcpu *b, uint32_t n, int point)
     const struct point *p = &b->vm->code.point[t->points];
     if (point == 0 || p[point].guest - p[point - 1].guest != 1)
         return false;
-    const uint8_t *before = memory_hva(b->v->vm->memory, t->gpa + p[point - 1].guest);
+    const uint8_t *before =
+        memory_hva(b->v->vm->memory, (t->gpa & X86_PAGE_MASK) + p[point - 1].guest);
     return before && *before == STI;
 }
 

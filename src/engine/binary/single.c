@@ -61,9 +61,8 @@ static void *host_code(const struct code *code, uint32_t n, unsigned offset, uns
 {
     const struct translation *t = &code->block[n];
     const struct point *p = &code->point[t->points];
-    unsigned at = offset - (unsigned)(t->gpa & (MEMORY_PAGE_SIZE - 1));
     for (unsigned i = 0; i < t->insns; i++) {
-        if (p[i].guest == at && !p[i].tied) {
+        if (p[i].guest == offset && !p[i].tied) {
             *behind = t->insns - i;
             return code_run(code, t->code + p[i].host);
         }
@@ -101,8 +100,8 @@ static bool goes_on(const struct binary_vcpu *b, const struct single *s, uint64_
 {
     const struct x86_cpu *c = &b->v->cpu;
     const struct translation *t = &b->vm->code.block[s->block];
-    return s->resume && c->s.rip == binary_page(b, s->block) + s->next && b->forgotten == forgotten &&
-           !t->dropped && (t->key & KEY_MODE) == binary_mode_key(b);
+    return s->resume && c->s.rip == binary_page(b, s->block) + s->next &&
+           b->forgotten == forgotten && !t->dropped && (t->key & KEY_MODE) == binary_mode_key(b);
 }
 
 /* Where translated code was left, and whether by a fault: an instruction that is always for C

@@ -101,18 +101,28 @@ static enum x86_decode_status decode(struct translator *t)
     return status;
 }
 
+/* Whether a trace has come back to one of its n instructions. */
+static bool has_been_at(const struct translator *t, unsigned n)
+{
+    for (unsigned i = 0; t->scattered && i < n; i++)
+        if (t->point[i].guest == t->at)
+            return true;
+    return false;
+}
+
 /* Returns the number of instructions; t->at is behind the last. */
 static unsigned translate_insns(struct translator *t, struct point *point, uint64_t ram_offset)
 {
     unsigned n = 0;
     bool ended = false;
-    while (n < TRANSLATOR_INSNS && t->at < MEMORY_PAGE_SIZE && !ended) {
+    t->point = point;
+    while (n < TRANSLATOR_INSNS && t->at < MEMORY_PAGE_SIZE && !ended && !has_been_at(t, n)) {
         enum x86_decode_status status = decode(t);
         if (status == X86_DECODE_SHORT)
             break;
         t->done = n;
-        point[n++] = (struct point){(uint16_t)(t->e.at - t->start), (uint16_t)(t->at - t->first),
-                                    operand_holds(t)};
+        point[n++] =
+            (struct point){(uint16_t)(t->e.at - t->start), (uint16_t)t->at, operand_holds(t)};
         const uint8_t *from = t->e.at;
         t->to_c = false;
         if (status != X86_DECODED) {
@@ -194,8 +204,9 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     while (t.e.at - t.start < block.near + CODE_STALE_BYTES)
         emit_byte(&t.e, 0xcc);
     block.insns = (uint16_t)n;
+    block.scattered = t.scattered;
     block.bytes = (uint16_t)(t.at - t.first);
-    point[n] = (struct point){(uint16_t)(t.e.at - t.start), block.bytes};
+    point[n] = (struct point){(uint16_t)(t.e.at - t.start), (uint16_t)t.at & 0x7fff};
     control_side_exits(&t);
     count_finish(&t, n);
     block.links = (uint16_t)(c->links - block.first_link);

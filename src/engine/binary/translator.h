@@ -68,10 +68,12 @@ struct translator {
     uint64_t va;               /* the guest's address of the page, for KEY_BOUND */
     const struct bound *bound; /* with it, where other pages are; else NULL */
     uint32_t key;
-    uint32_t block;       /* the number it will have */
-    unsigned first, at;   /* offsets in the page: of the block, of the current instruction */
-    unsigned next;        /* of the instruction behind it */
-    const uint8_t *bytes; /* of the current instruction */
+    uint32_t block;            /* the number it will have */
+    const struct point *point; /* of the instructions so far: t->done, and the current one */
+    bool scattered;            /* a branch was followed */
+    unsigned first, at;        /* offsets in the page: of the block, of the current instruction */
+    unsigned next;             /* of the instruction behind it */
+    const uint8_t *bytes;      /* of the current instruction */
     struct x86_insn insn;
     const struct x86_form *form;
     uint8_t across[16]; /* the bytes of an instruction that goes on in another page */
@@ -247,6 +249,9 @@ void control_emulate_unless_zero(struct translator *t);
 void control_request(struct translator *t);
 /* Goes on at an offset from the page's start, unconditionally. */
 void control_go(struct translator *t, int32_t target);
+/* Whether the block goes on at an offset from the page's start, for a branch that always goes
+ * there; then that is t->next. */
+bool control_follow(struct translator *t, int32_t target);
 /* Writes what the side exits lead to. */
 void control_side_exits(struct translator *t);
 
