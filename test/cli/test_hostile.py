@@ -84,3 +84,7 @@ def test_random_64_bit_code_with_the_hosts_instructions(t):
 
 def test_random_64_bit_code_emulated(t):
     wild64(t, "emulate", range(1, 5))
+
+
+def test_random_64_bit_code_on_kvm(t):
+    wild64(t, "hardware", range(1, 9))

@@ -317,6 +317,21 @@ TEST(programs_that_begin_see_the_machines_processor)
     rig_close(&r);
 }
 
+/* One that uses them without having been told is no danger to others. */
+CODE(uses_avx512, "nop; vpternlogd $0xff, %zmm17, %zmm17, %zmm17; mov $1, %eax; syscall");
+
+TEST(registers_that_the_processor_lacks_are_undefined)
+{
+    struct rig r;
+    NEEDS_KVM();
+    CHECK(open_user(&r, uses_avx512, uses_avx512_end));
+    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_HALTED);
+    CHECK_EQ(halted_at(&r), X86_UD);
+    CHECK_EQ(pushed(&r, 1), USER_CS);
+    rig_close(&r);
+}
+
 TESTS(T(exceptions_of_users_reach_the_system), T(system_calls_reach_the_system),
       T(interrupts_stop_a_user), T(users_see_what_the_system_maps),
-      T(systems_run_what_users_have_written), T(programs_that_begin_see_the_machines_processor))
+      T(systems_run_what_users_have_written), T(programs_that_begin_see_the_machines_processor),
+      T(registers_that_the_processor_lacks_are_undefined))

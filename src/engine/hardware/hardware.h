@@ -178,6 +178,8 @@ bool hardware_drop_translations(struct engine_vm *vm, uint64_t cr3);
 void hardware_find_components(struct engine_vm *vm);
 bool hardware_load_fpu(struct engine_vcpu *v);
 bool hardware_fetch_fpu(struct engine_vcpu *v);
+/* Whether the area that was fetched has registers in use that the model lacks. */
+bool hardware_fpu_exceeds_model(const struct engine_vcpu *v);
 
 /* msr.c */
 bool hardware_filter_msrs(struct engine_vm *vm, struct error *err);

@@ -60,13 +60,11 @@ static void undo_trap(struct engine_vcpu *v, unsigned vector)
     s->rip -= code_byte(v, s->rip - 1) == short_form ? 1 : 2;
 }
 
-/* TF was set by the user himself. */
-static void pend_single_step(struct x86_state *s)
+static void pend(struct x86_state *s, uint8_t vector)
 {
-    s->dr[6] |= DR6_FIXED | DR6_BS;
     s->event_pending = true;
     s->event_type = X86_HARDWARE_EXCEPTION;
-    s->event_vector = X86_DB;
+    s->event_vector = vector;
     s->event_has_error = false;
 }
 
@@ -92,8 +90,14 @@ static void undo(struct engine_vcpu *v)
         undo_system_call(s);
     else if (v->exception == X86_BP || v->exception == X86_OF)
         undo_trap(v, v->exception);
-    else if (v->exception == X86_DB && (s->rflags & FLAG_TF))
-        pend_single_step(s);
+    else if (v->exception == X86_DB && (s->rflags & FLAG_TF)) { /* which he set himself */
+        s->dr[6] |= DR6_FIXED | DR6_BS;
+        pend(s, X86_DB);
+    }
+    /* What he has found in registers that the guest's processor lacks (AVX-512's) would be lost
+     * now; there it had been an undefined instruction to begin with. */
+    if (hardware_fpu_exceeds_model(v))
+        pend(s, X86_UD);
 }
 
 /* ---- the two halves ---- */
