@@ -15,7 +15,11 @@ enum { AREA_XSTATE_BV = XSAVE_LEGACY_SIZE };
  * for once: under a hypervisor CPUID takes its time. */
 void hardware_find_components(struct engine_vm *vm)
 {
+    enum { XSAVEC = 1u << 1, XSAVES = 1u << 3 };
     size_t room = vm->kvm.xsave_size ? vm->kvm.xsave_size : sizeof(struct kvm_xsave);
+    unsigned features = 0, x, y, z;
+    vm->compacts =
+        __get_cpuid_count(0xd, 1, &features, &x, &y, &z) && (features & (XSAVEC | XSAVES));
     for (unsigned i = XSAVE_AVX; i < HARDWARE_COMPONENTS; i++) {
         unsigned size = 0, offset = 0, c, d;
         if (__get_cpuid_count(0xd, i, &size, &offset, &c, &d) && offset + size <= room)
@@ -96,6 +100,10 @@ static void take_area(struct engine_vcpu *v)
     uint64_t present = load_u64(area + AREA_XSTATE_BV);
     const uint8_t *ymm = component_at(v, XSAVE_AVX);
     x86_fx_take(s, area, present);
+    /* The kernel's XSAVES counts MXCSR to SSE and leaves it alone where all of that is in its
+     * initial state; KVM then gives what was there before. */
+    if (v->vm->compacts && !(present & XCR0_SSE))
+        s->mxcsr = X86_MXCSR_INIT;
     take_plain(v, present);
     if ((present & XCR0_AVX) && ymm)
         x86_ymm_take(s, ymm);

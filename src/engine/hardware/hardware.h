@@ -123,6 +123,7 @@ struct engine_vm {
     struct engine_vm *assist; /* a VM of `emulate` on the same memory */
     uint32_t native_msrs;     /* which of msr.c's table KVM has, a bit each */
     struct component component[HARDWARE_COMPONENTS];
+    bool compacts;        /* the kernel saves in the compacted form */
     atomic_bool stale;    /* KVM may hold translations that the guest has dropped */
     pthread_mutex_t lock; /* of what follows, and held while KVM drops translations */
     struct beginnings beginnings;
