@@ -59,11 +59,10 @@ static uint32_t make_linked(struct code *c, uint64_t gpa, uint32_t key, unsigned
         emit_byte(&e, 0xcc);
     c->point[c->points + insns] = (struct point){(uint16_t)(e.at - start), t.bytes};
     if (target >= 0) {
-        c->link[c->links++] =
-            (struct link){.patch = (uint32_t)(rel32 - c->write),
-                          .stub = (uint32_t)(e.at - c->write),
-                          .block = code_next(c, 0),
-                          .target = target};
+        c->link[c->links++] = (struct link){.patch = (uint32_t)(rel32 - c->write),
+                                            .stub = (uint32_t)(e.at - c->write),
+                                            .block = code_next(c, 0),
+                                            .target = target};
         t.links = 1;
     }
     emit_point(rel32, e.at);
@@ -121,6 +120,26 @@ TEST(what_is_written_is_dropped_and_nothing_else)
     CHECK_EQ(code_drop(&c, 0x5000, MEMORY_PAGE_SIZE, stale), 0);
     CHECK_EQ(code_drop(&c, 0x6000, MEMORY_PAGE_SIZE, stale), 1);
     CHECK_EQ(c.dropped, 3);
+    code_destroy(&c);
+}
+
+/* What leads away from a dropped block is as long as some instructions were: the second one has not
+ * begun when half of it is done. */
+TEST(a_dropped_block_has_no_instructions_but_the_first)
+{
+    WITH_CODE(c, stale);
+    uint32_t b = make(&c, 0x5100, 1, 4);
+    bool exact;
+    for (unsigned i = 0; i < 4; i++) {
+        CHECK_EQ(code_point(&c, b, code_run(&c, c.block[b].code + NEAR + i * INSN_HOST), &exact),
+                 i);
+        CHECK(exact);
+    }
+    CHECK_EQ(code_drop(&c, 0x5100, 1, stale), 1);
+    for (unsigned i = 0; i < 4; i++) {
+        code_point(&c, b, code_run(&c, c.block[b].code + NEAR + i * INSN_HOST), &exact);
+        CHECK_EQ(exact, i == 0);
+    }
     code_destroy(&c);
 }
 
@@ -313,6 +332,7 @@ TEST(random_blocks_and_drops_agree_with_a_list)
 
 TESTS(T(blocks_are_found_by_address_and_mode), T(what_is_written_is_dropped_and_nothing_else),
       T(a_dropped_blocks_inner_entry_leads_away_with_its_number),
+      T(a_dropped_block_has_no_instructions_but_the_first),
       T(links_to_a_dropped_block_lead_out),
       T(a_block_that_goes_on_in_another_page_is_dropped_from_there),
       T(host_addresses_lead_back_to_instructions), T(a_flush_gives_the_room_back),

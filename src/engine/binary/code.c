@@ -308,6 +308,7 @@ int code_point(const struct code *c, uint32_t b, const void *host, bool *exact)
     int i = -1;
     while (i + 1 < (int)t->insns && p[i + 1].host <= at)
         i++;
-    *exact = i >= 0 && p[i].host == at;
+    /* Behind a dropped block's inner entry is what leads away (make_stale()). */
+    *exact = i >= 0 && p[i].host == at && !(t->dropped && at > t->near);
     return i;
 }
