@@ -84,15 +84,37 @@ static bool is_open(const struct table *t, uint32_t index)
     return t->open[page / 64] >> (page % 64) & 1;
 }
 
+/* Pages of a table that are open at most. Each that lies alone makes two more mappings of the
+ * process, of which Linux allows 65,530 for all tables. */
+enum { OPEN_MOST = 1024 };
+
+/* Empties the table, and closes all of its pages. */
+static bool close_pages(struct table *t)
+{
+    for (unsigned i = 0; i < JOURNALS; i++)
+        t->journal[i].count = 0;
+    t->opened = 0;
+    void *p = mmap(t->entry, TABLE_BYTES, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (p == MAP_FAILED)
+        return false;
+    madvise(p, TABLE_BYTES, MADV_DONTDUMP);
+    madvise(p, TABLE_BYTES, MADV_NOHUGEPAGE);
+    return madvise(t->open, OPEN_BYTES, MADV_DONTNEED) == 0; /* all bits are clear */
+}
+
 static bool open_page(struct table *t, uint32_t index)
 {
     uint32_t first = index - index % ENTRIES_PER_PAGE;
+    if (t->opened == OPEN_MOST && !close_pages(t))
+        return false;
     if (mprotect(&t->entry[first], MEMORY_PAGE_SIZE, PROT_READ | PROT_WRITE) != 0)
         return false;
     for (uint32_t i = 0; i < ENTRIES_PER_PAGE; i++)
         t->entry[first + i] = missing(t, first + i);
     uint32_t page = index / ENTRIES_PER_PAGE;
     t->open[page / 64] |= BIT(page % 64);
+    t->opened++;
     return true;
 }
 
