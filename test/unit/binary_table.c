@@ -326,6 +326,7 @@ static unsigned mappings(void)
 TEST(however_much_is_touched_few_mappings_are_used)
 {
     WITH_RIG(r);
+    r.windows.tables = 17;
     for (uint64_t i = 0; i < 5000; i++) {
         uint64_t va = i << 23;
         CHECK(fill(&r, va, (i % 500) * PAGE, true));

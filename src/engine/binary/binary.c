@@ -131,6 +131,7 @@ static bool make_vm(struct binary_vm *b, struct engine_vm *vm, struct error *err
     b->born_ns = loop_now();
     if (!code_create(&b->code, err) || !windows_create(&b->windows, vm->memory, err))
         return false;
+    b->windows.tables = TABLES_OF_A_VCPU * vm->vcpus;
     b->checked = make_marks(b);
     b->alone = make_marks(b);
     binary_tsc_init(&b->tsc);

@@ -55,7 +55,7 @@ struct space {
     uint64_t last; /* when it was last switched to */
 };
 
-enum { SPACES = 8 };
+enum { SPACES = 8, TABLES_OF_A_VCPU = 2 * SPACES + 1 };
 
 struct spaces {
     int fd; /* the file with the context and the jump caches */

@@ -84,16 +84,16 @@ static bool is_open(const struct table *t, uint32_t index)
     return t->open[page / 64] >> (page % 64) & 1;
 }
 
-/* Pages of a table that are open at most. Each that lies alone makes two more mappings of the
- * process, of which Linux allows 65,530 for all tables. */
-enum { OPEN_MOST = 1024 };
+/* Runs of open pages that all tables of a process may have. Each makes two more mappings of the
+ * process, of which Linux allows 65,530. */
+enum { ISLANDS = 26000 };
 
 /* Empties the table, and closes all of its pages. */
 static bool close_pages(struct table *t)
 {
     for (unsigned i = 0; i < JOURNALS; i++)
         t->journal[i].count = 0;
-    t->opened = 0;
+    t->islands = 0;
     void *p = mmap(t->entry, TABLE_BYTES, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     if (p == MAP_FAILED)
@@ -106,7 +106,7 @@ static bool close_pages(struct table *t)
 static bool open_page(struct table *t, uint32_t index)
 {
     uint32_t first = index - index % ENTRIES_PER_PAGE;
-    if (t->opened == OPEN_MOST && !close_pages(t))
+    if (t->islands >= ISLANDS / t->windows->tables && !close_pages(t))
         return false;
     if (mprotect(&t->entry[first], MEMORY_PAGE_SIZE, PROT_READ | PROT_WRITE) != 0)
         return false;
@@ -114,7 +114,7 @@ static bool open_page(struct table *t, uint32_t index)
         t->entry[first + i] = missing(t, first + i);
     uint32_t page = index / ENTRIES_PER_PAGE;
     t->open[page / 64] |= BIT(page % 64);
-    t->opened++;
+    t->islands += 1u - is_open(t, first - 1) - is_open(t, first + ENTRIES_PER_PAGE);
     return true;
 }
 

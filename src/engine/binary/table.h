@@ -47,7 +47,7 @@ struct table {
     uint64_t *entry; /* the table's base: what GS points to while it is in use */
     void *mapping;   /* with the context and the jump cache below it */
     uint64_t *open;  /* a bit for each page of the table: it can be read */
-    unsigned opened; /* how many are */
+    unsigned islands; /* runs of such pages */
     struct journal journal[JOURNALS];
     struct windows *windows;
 };

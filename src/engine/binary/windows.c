@@ -138,7 +138,7 @@ uintptr_t windows_page(struct windows *w, uint64_t offset, bool writable)
 
 bool windows_create(struct windows *w, const struct memory *memory, struct error *err)
 {
-    *w = (struct windows){.size = memory->size};
+    *w = (struct windows){.tables = 1, .size = memory->size};
     pthread_mutex_init(&w->lock, NULL);
     if (map_windows(w, memory->fd)) {
         w->guarded = has_guard_pages(w);

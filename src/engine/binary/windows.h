@@ -24,6 +24,7 @@ enum { WINDOW_READ_ONLY, WINDOW_WRITABLE, WINDOW_KINDS };
 enum { SLOT_BITS = 44 };
 
 struct windows {
+    unsigned tables; /* that lead here */
     /* The host address of RAM offset 0, by kind and the parity of the page's number. */
     uintptr_t at[WINDOW_KINDS][2];
     uintptr_t nowhere; /* a page that is never mapped, in any slot */
