@@ -8,8 +8,11 @@ import time
 PATIENCE = 900  # seconds of silence after which a run counts as hung
 
 MEMORY_PERIOD = 0.002
-# What is the monitor's own. The guest's memory is a shared mapping and counts as RssShmem.
+# What is the monitor's own. The guest's memory is a shared mapping and counts as RssShmem; so is
+# other memory that is mapped twice, translated code for example, which counts as "shared".
 MEMORY_FIELDS = ("RssAnon", "RssFile", "VmPTE")
+SHARED_PERIOD = 15
+GUEST_MEMORY = ("guest-memory", "memory-backend-memfd")
 
 
 class Failed(Exception):
@@ -82,25 +85,45 @@ class Watchdog(threading.Thread):
         self.heard.set()
 
 
+def shared_memory(pid):
+    """KiB of shared memory that is not the guest's, however often it is mapped."""
+    total, counts = 0, False
+    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as smaps:
+        for line in smaps:
+            words = line.split()
+            if "-" in words[0] and len(words) > 1 and len(words[1]) == 4:
+                name = " ".join(words[5:])
+                counts = (name.startswith(("/memfd:", "/dev/zero"))
+                          and not any(g in name for g in GUEST_MEMORY))
+            elif counts and words[0] == "Pss:":
+                total += int(words[1])
+    return total
+
+
 class MemorySampler(threading.Thread):
     """The peak of what a process holds resident itself, in KiB."""
 
     def __init__(self, pid, period):
         super().__init__(daemon=True)
         self.period = period
+        self.pid = pid
         self.path = f"/proc/{pid}/status"
         self.peak = {"total": 0}
         self.done = threading.Event()
 
     def run(self):
+        shared, looked = 0, -math.inf
         while not self.done.wait(self.period):
             try:
+                if time.monotonic() - looked >= SHARED_PERIOD:
+                    shared, looked = shared_memory(self.pid), time.monotonic()
                 with open(self.path, encoding="ascii", errors="replace") as status:
                     fields = dict(line.split(":", 1) for line in status)
             except (OSError, ValueError):
                 return
             # A process that has ended, and waits to be asked how, has none of these.
             now = {f: int(fields[f].split()[0]) for f in MEMORY_FIELDS if f in fields}
+            now["shared"] = shared
             total = sum(now.values())
             if total > self.peak["total"]:
                 self.peak = {"total": total, **now}

@@ -188,8 +188,9 @@ def memory_table(memory):
         for n, peak in by_processors.items():
             rows.append([f"{name}, {n} processors"] +
                         [f"{peak.get(f, 0) / MIB:.1f}"
-                         for f in ("total", "RssAnon", "RssFile", "VmPTE")])
-    return table(rows, ["its own memory at the peak, MiB", "total", "RssAnon", "RssFile", "VmPTE"])
+                         for f in ("total", "RssAnon", "RssFile", "VmPTE", "shared")])
+    return table(rows, ["its own memory at the peak, MiB", "total", "RssAnon", "RssFile", "VmPTE",
+                        "shared"])
 
 
 def text(results):

@@ -84,9 +84,9 @@ static bool is_open(const struct table *t, uint32_t index)
     return t->open[page / 64] >> (page % 64) & 1;
 }
 
-/* Runs of open pages that all tables of a process may have. Each makes two more mappings of the
- * process, of which Linux allows 65,530. */
-enum { ISLANDS = 26000 };
+/* Runs of open pages that all tables of a process may have. Each takes at least a page of memory,
+ * and makes two more mappings of the process, of which Linux allows 65,530. */
+enum { ISLANDS = 6000 };
 
 /* Empties the table, and closes all of its pages. */
 static bool close_pages(struct table *t)
