@@ -173,7 +173,7 @@ void operand_lookup(struct translator *t)
     emit_lookup(&t->e, S2, S1);
 }
 
-void rewrite_stack(struct translator *t, int32_t disp, unsigned n)
+void operand_stack(struct translator *t, int32_t disp, unsigned n)
 {
     struct emit *e = &t->e;
     struct host_mem m = based(HOST_RSP, disp);

@@ -52,7 +52,7 @@ bool system_pushf(struct translator *t)
     if (t->insn.opsize != 8 || t->check)
         return false;
     system_read_flags(e);
-    rewrite_stack(t, -8, 8);
+    operand_stack(t, -8, 8);
     emit_op_mem(e, 8, 0x89, S1, &top);
     emit_lea(e, 8, HOST_RSP, &below);
     return true;
@@ -102,7 +102,7 @@ bool system_popf(struct translator *t)
     struct host_mem ac = {HOST_NONE, HOST_NONE, 0, true, GS_AREA + CTX_AC};
     if (t->insn.opsize != 8 || t->check)
         return false;
-    rewrite_stack(t, 0, 8);
+    operand_stack(t, 0, 8);
     emit_op_mem(e, 8, 0x8b, S1, &top);
     emit_move(e, S2, S1);
     emit_op_mem(e, 8, 0x33, S2, &rflags);

@@ -188,7 +188,7 @@ bool operand_memory(struct translator *t, unsigned n, bool need_register, struct
 /* S2 := the addend of the page that the address in S1 is in. */
 void operand_lookup(struct translator *t);
 /* S2 := the addend for an access of n bytes at [rsp + disp]. */
-void rewrite_stack(struct translator *t, int32_t disp, unsigned n);
+void operand_stack(struct translator *t, int32_t disp, unsigned n);
 
 /* system.c: instructions whose result is the guest's and not the host's. */
 bool system_pushf(struct translator *t);
