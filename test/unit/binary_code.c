@@ -332,8 +332,7 @@ TEST(random_blocks_and_drops_agree_with_a_list)
 
 TESTS(T(blocks_are_found_by_address_and_mode), T(what_is_written_is_dropped_and_nothing_else),
       T(a_dropped_blocks_inner_entry_leads_away_with_its_number),
-      T(a_dropped_block_has_no_instructions_but_the_first),
-      T(links_to_a_dropped_block_lead_out),
+      T(a_dropped_block_has_no_instructions_but_the_first), T(links_to_a_dropped_block_lead_out),
       T(a_block_that_goes_on_in_another_page_is_dropped_from_there),
       T(host_addresses_lead_back_to_instructions), T(a_flush_gives_the_room_back),
       T(code_is_never_writable_and_executable_at_once),

@@ -44,9 +44,9 @@ struct journal {
 };
 
 struct table {
-    uint64_t *entry; /* the table's base: what GS points to while it is in use */
-    void *mapping;   /* with the context and the jump cache below it */
-    uint64_t *open;  /* a bit for each page of the table: it can be read */
+    uint64_t *entry;  /* the table's base: what GS points to while it is in use */
+    void *mapping;    /* with the context and the jump cache below it */
+    uint64_t *open;   /* a bit for each page of the table: it can be read */
     unsigned islands; /* runs of such pages */
     struct journal journal[JOURNALS];
     struct windows *windows;
