@@ -89,5 +89,19 @@ TEST(a_space_that_is_kept_knows_its_targets)
     close_house(&h);
 }
 
+/* Bound code leads from global pages straight to others, which may be somewhere else now. */
+TEST(a_space_that_is_not_kept_knows_no_target_of_a_global_page)
+{
+    WITH_HOUSE(h);
+    remember(&h, true);
+    spaces_switch(&h.spaces, 2, false);
+    CHECK(!jumps_find(spaces_jumps(&h.spaces, true), RIP));
+    remember(&h, true);
+    spaces_forget_user_jumps(space_now(&h.spaces));
+    CHECK(!jumps_find(spaces_jumps(&h.spaces, true), RIP));
+    close_house(&h);
+}
+
 TESTS(T(recycled_code_is_forgotten_in_every_space),
-      T(a_flush_of_everything_takes_global_pages_along), T(a_space_that_is_kept_knows_its_targets))
+      T(a_flush_of_everything_takes_global_pages_along), T(a_space_that_is_kept_knows_its_targets),
+      T(a_space_that_is_not_kept_knows_no_target_of_a_global_page))

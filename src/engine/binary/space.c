@@ -37,7 +37,8 @@ static void forget_local_jumps(struct jumps *j)
         bytes_fill(j->pages, 0, sizeof j->pages);
 }
 
-/* Every one: not those of global pages alone. */
+/* Every one. For users' code, always: what is in a global page may be bound, and lead to pages that
+ * are not (bound.h). */
 static void forget_jumps(struct jumps *j)
 {
     if (j->global)
@@ -145,17 +146,15 @@ static void forget_space(struct space *space)
 {
     table_flush(&space->ac);
     table_flush(&space->user);
-    forget_local_jumps(&space->jumps);
+    forget_jumps(&space->jumps);
 }
 
 void spaces_forget(struct spaces *s)
 {
     table_flush(&s->supervisor);
     forget_all_jumps(&s->kernel);
-    for (unsigned n = 0; n < SPACES; n++) {
+    for (unsigned n = 0; n < SPACES; n++)
         forget_space(&s->space[n]);
-        forget_jumps(&s->space[n].jumps);
-    }
 }
 
 void spaces_forget_jumps(struct spaces *s)
@@ -172,7 +171,7 @@ void spaces_forget_kernel_jumps(struct spaces *s)
 
 void spaces_forget_user_jumps(struct space *space)
 {
-    forget_local_jumps(&space->jumps);
+    forget_jumps(&space->jumps);
 }
 
 void spaces_forget_page(struct spaces *s, uint64_t lin)
@@ -242,7 +241,7 @@ void spaces_switch(struct spaces *s, unsigned pcid, bool keep)
     if (!keep) {
         table_flush_local(&space->ac);
         table_flush_local(&space->user);
-        forget_local_jumps(&space->jumps);
+        forget_jumps(&space->jumps);
     }
     space->pcid = pcid;
     space->used = true;
