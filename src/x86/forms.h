@@ -156,4 +156,27 @@ static inline const struct x86_form *x86_form(const struct x86_insn *insn)
     return &x86_forms[insn->form];
 }
 
+/* Which operand is memory where ModRM.rm is, or -1. Gathers and scatters have none in this sense:
+ * what they access is more than one. */
+static inline int x86_memory_operand(const struct x86_form *form)
+{
+    for (unsigned i = 0; i < sizeof form->operand / sizeof *form->operand; i++) {
+        switch (form->operand[i].kind) {
+        case OPK_E:
+        case OPK_KE:
+        case OPK_M:
+        case OPK_Q:
+        case OPK_W: return (int)i;
+        }
+    }
+    return -1;
+}
+
+/* Its bytes; 0: there is none, or it has no size. */
+static inline unsigned x86_memory_size(const struct x86_insn *insn)
+{
+    int i = x86_memory_operand(x86_form(insn));
+    return i < 0 ? 0 : x86_operand_size(insn, (unsigned)i);
+}
+
 #endif

@@ -530,19 +530,6 @@ static unsigned fetch_bytes_at(struct x86_cpu *c, uint64_t lin, uint8_t *to, uns
     return n;
 }
 
-static unsigned memory_size(const struct x86_insn *insn)
-{
-    for (unsigned i = 0; i < ARRAY_LEN(x86_form(insn)->operand); i++) {
-        switch (x86_form(insn)->operand[i].kind) {
-        case OPK_E:
-        case OPK_KE:
-        case OPK_M:
-        case OPK_W: return x86_operand_size(insn, i);
-        }
-    }
-    return 0;
-}
-
 /* The general register that it names, or -1. */
 static int general_register(const struct x86_insn *insn)
 {
@@ -579,7 +566,7 @@ static bool take(struct x86_cpu *c, const struct op *op, struct native *n)
         !x86_runs_natively(c->model, &n->insn))
         return false;
     n->form = x86_form(&n->insn);
-    n->size = n->insn.is_mem ? memory_size(&n->insn) : 0;
+    n->size = n->insn.is_mem ? x86_memory_size(&n->insn) : 0;
     n->store = n->insn.is_mem && (n->form->flags & X86_FORM_STORE);
     n->masked = (n->insn.evex & MASK) || is_masked(n->form);
     return true;

@@ -75,16 +75,8 @@ static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, s
         return 0;
     if (insn->is_mem && !(form->flags & X86_FORM_ADDRESS)) {
         bool reads = same_text(form->mnemonic, "cmp") || same_text(form->mnemonic, "test");
-        bool first = false;
-        unsigned size = 1;
-        for (unsigned i = 0; i < ARRAY_LEN(form->operand); i++) {
-            unsigned kind = form->operand[i].kind;
-            if (kind == OPK_E || kind == OPK_M || kind == OPK_W || kind == OPK_Q ||
-                kind == OPK_KE) {
-                first = i == 0;
-                size = x86_operand_size(insn, i);
-            }
-        }
+        bool first = x86_memory_operand(form) == 0;
+        unsigned size = x86_memory_size(insn);
         bool write = first && !reads && !named(form, "push_rm") && !named(form, "jmp_rm") &&
                      !named(form, "call_rm") && !same_text(form->mnemonic, "bt") &&
                      form->feature != X86_FEATURE_X87;

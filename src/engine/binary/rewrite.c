@@ -259,20 +259,6 @@ static unsigned register_field(const struct translator *t, unsigned i)
     }
 }
 
-static unsigned memory_size(const struct translator *t)
-{
-    for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
-        switch (t->form->operand[i].kind) {
-        case OPK_E:
-        case OPK_KE:
-        case OPK_M:
-        case OPK_Q:
-        case OPK_W: return x86_operand_size(&t->insn, i);
-        }
-    }
-    return 0;
-}
-
 static bool has_kind(const struct x86_form *form, unsigned kind)
 {
     for (unsigned i = 0; i < ARRAY_LEN(form->operand); i++)
@@ -397,7 +383,7 @@ static void copy_bytes(struct translator *t)
  * MULX's second result to S1. */
 static bool copy_with_loaded_operand(struct translator *t, const struct encoding *enc)
 {
-    unsigned n = memory_size(t), scratch, reg = t->insn.reg, vvvv = t->insn.vvvv;
+    unsigned n = x86_memory_size(&t->insn), scratch, reg = t->insn.reg, vvvv = t->insn.vvvv;
     struct host_mem m;
     struct operands o = {.reg = S2, .rm = S1, .vvvv = S2};
     bool two_results = strcmp(t->form->mnemonic, "mulx") == 0;
@@ -435,7 +421,7 @@ bool rewrite_copy(struct translator *t)
     if (t->insn.is_mem && displaced_registers > 1)
         return copy_with_loaded_operand(t, &enc);
     if (t->insn.is_mem) {
-        unsigned n = memory_size(t), scratch = S1;
+        unsigned n = x86_memory_size(&t->insn), scratch = S1;
         if (n == 0 || !operand_memory(t, n, displaced_registers > 0, &m, &scratch) ||
             !assign_stand_ins(t, &s, &o, &scratch, 1))
             return false;
