@@ -261,6 +261,8 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
 /* Makes link n, whose target can't be linked to, go through the jump cache. The caller holds
  * code.lock. */
 void binary_unlink_for_good(struct binary_vm *vm, uint32_t n);
+/* bind.c: what code of the key's privilege is to be bound to now, or NULL. */
+struct bound *binary_bound(struct binary_vcpu *b, uint32_t key);
 /* Writes the pieces that blocks share. */
 bool binary_emit_pieces(struct binary_vm *vm);
 

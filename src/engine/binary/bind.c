@@ -51,6 +51,14 @@ static bool check_again(struct binary_vcpu *b, struct bound *m, enum bound_stale
     return false;
 }
 
+/* The kernel's jump cache leads to what is under the tag of now. The caller holds code.lock. */
+static void follow_kernel_tag(struct binary_vcpu *b)
+{
+    if (b->kernel_tag != b->vm->kernel.tag)
+        spaces_forget_kernel_jumps(&b->spaces);
+    b->kernel_tag = b->vm->kernel.tag;
+}
+
 static void settle_kernel(struct binary_vcpu *b)
 {
     struct bound *m = &b->vm->kernel;
@@ -58,9 +66,7 @@ static void settle_kernel(struct binary_vcpu *b)
     if (b->kernel_stale)
         check_again(b, m, b->kernel_stale, X86_AS_SUPERVISOR);
     b->kernel_stale = BOUND_FRESH;
-    if (b->kernel_tag != m->tag)
-        spaces_forget_kernel_jumps(&b->spaces);
-    b->kernel_tag = m->tag;
+    follow_kernel_tag(b);
     pthread_mutex_unlock(&b->vm->code.lock);
 }
 
@@ -101,26 +107,40 @@ static bool know_page(struct binary_vm *vm, struct bound *m, uint64_t va, const 
     return bound_find(m, va) || bound_add(m, va, gpa, w->global);
 }
 
+struct bound *binary_bound(struct binary_vcpu *b, uint32_t key)
+{
+    struct space *s = space_now(&b->spaces);
+    if (!(key & KEY_USER))
+        return &b->vm->kernel;
+    return s->hot ? &s->bound : NULL;
+}
+
+static uint32_t under_tag(const struct bound *m, uint32_t key)
+{
+    return key | KEY_BOUND | m->tag << KEY_TAG_SHIFT;
+}
+
 uint32_t binary_bind(struct binary_vcpu *b, uint32_t key, const struct x86_walk *w)
 {
-    bool user = key & KEY_USER;
-    struct space *s = space_now(&b->spaces);
-    struct bound *m = user ? &s->bound : &b->vm->kernel;
-    if (user && !s->hot)
+    struct bound *m = binary_bound(b, key);
+    if (!m)
         return key;
     uint32_t tag = m->tag;
     pthread_mutex_lock(&b->vm->code.lock);
     if (know_page(b->vm, m, b->v->cpu.s.rip & X86_PAGE_MASK, w))
-        key |= KEY_BOUND | m->tag << KEY_TAG_SHIFT;
-    bool anew = user ? tag && tag != m->tag : b->kernel_tag != m->tag;
-    if (anew && user)
-        spaces_forget_user_jumps(s);
-    if (anew && !user)
-        spaces_forget_kernel_jumps(&b->spaces);
-    if (!user)
-        b->kernel_tag = m->tag;
+        key = under_tag(m, key);
+    if (!(key & KEY_USER))
+        follow_kernel_tag(b);
+    else if (tag && tag != m->tag)
+        spaces_forget_user_jumps(space_now(&b->spaces));
     pthread_mutex_unlock(&b->vm->code.lock);
     return key;
+}
+
+uint32_t binary_bound_key(struct binary_vcpu *b, uint32_t key)
+{
+    const struct bound *m = binary_bound(b, key);
+    return m && bound_find(m, b->v->cpu.s.rip & X86_PAGE_MASK) ? under_tag(m, key) : key;
 }
 
 /* What of the kernel's code is not global has a mapping of its own in the new address space. */

@@ -194,6 +194,6 @@ uint32_t binary_known_block(struct binary_vcpu *b)
     if (!binary_mode_allows(b->v) ||
         !x86_walk(&b->v->cpu, b->v->cpu.s.rip, X86_PEEK, privilege(b), &w))
         return NO_BLOCK;
-    uint32_t key = binary_bind(b, binary_mode_key(b), &w);
+    uint32_t key = binary_bound_key(b, binary_mode_key(b));
     return code_find(&b->vm->code, w.gpa, key, 0, bound_va(b, key));
 }

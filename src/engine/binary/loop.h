@@ -40,6 +40,8 @@ static inline uint64_t binary_page(const struct binary_vcpu *b, uint32_t n)
 void binary_settle(struct binary_vcpu *b);
 /* The key of blocks for code at RIP, where `w` leads: with a tag, if it is to be bound. */
 uint32_t binary_bind(struct binary_vcpu *b, uint32_t key, const struct x86_walk *w);
+/* The key of those that there may be, with nothing changed. */
+uint32_t binary_bound_key(struct binary_vcpu *b, uint32_t key);
 /* The mapping has changed, after what is known by spaces has been forgotten. */
 void binary_bound_switched(struct binary_vcpu *b, bool keep);
 void binary_bound_flushed(struct binary_vcpu *b);

@@ -155,14 +155,6 @@ static void take_across(struct translator *t, const uint8_t *second)
     bytes_copy(t->across + here, second, sizeof t->across - here);
 }
 
-static const struct bound *bound_of(struct engine_vcpu *v, uint32_t key)
-{
-    struct binary_vcpu *b = binary_of(v);
-    if (!(key & KEY_BOUND))
-        return NULL;
-    return key & KEY_USER ? &space_now(&b->spaces)->bound : &b->vm->kernel;
-}
-
 uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t gpa, uint32_t key,
                           uint64_t gpa2, uint64_t va)
 {
@@ -178,7 +170,7 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
         .page_gpa = page_gpa,
         .key = key,
         .va = va,
-        .bound = bound_of(v, key),
+        .bound = key & KEY_BOUND ? binary_bound(binary_of(v), key) : NULL,
         .block = code_next(c, gpa2),
         .first = (unsigned)(gpa - page_gpa),
         .at = (unsigned)(gpa - page_gpa),
