@@ -173,13 +173,6 @@ static void emit_jump_tail(struct emit *e, const uint8_t *miss)
     emit_take_jump(e);
 }
 
-static void move_stack(struct emit *e, int32_t by)
-{
-    struct host_mem m = {.base = HOST_RSP, .index = HOST_NONE, .disp = by};
-    if (by)
-        emit_lea(e, 8, HOST_RSP, &m);
-}
-
 /* The same for an indirect branch. RSP is where it will be: if the address turns out to be none,
  * binary_after_indirect() takes that back. */
 static void emit_indirect_tail(struct translator *t)
@@ -301,14 +294,11 @@ static bool in_two_pages(struct translator *t)
 
 bool control_ret(struct translator *t)
 {
-    struct emit *e = &t->e;
-    struct host_mem top = {.base = HOST_RSP};
     int32_t more = t->form->operand[0].kind == OPK_I ? (int32_t)t->insn.imm : 0;
     if (in_two_pages(t))
         return true;
-    top.index = (uint8_t)operand_addend(t, HOST_RSP, 0, 8, HOST_NONE);
-    emit_op_mem(e, 8, 0x8b, S1, &top);
-    move_stack(e, 8 + more);
+    rewrite_load_top(t);
+    rewrite_move_stack(t, 8 + more);
     emit_indirect_tail(t);
     return true;
 }

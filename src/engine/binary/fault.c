@@ -87,9 +87,9 @@ static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, s
     }
     uint64_t rsp = c->s.gpr[X86_RSP];
     if (named(form, "push_r") || named(form, "push_i") || named(form, "push_rm") ||
-        named(form, "call") || named(form, "call_rm"))
+        named(form, "pushf") || named(form, "call") || named(form, "call_rm"))
         out[n++] = (struct access){rsp - 8, 8, true};
-    else if (named(form, "pop_r") || named(form, "ret"))
+    else if (named(form, "pop_r") || named(form, "popf") || named(form, "ret"))
         out[n++] = (struct access){rsp, 8, false};
     else if (named(form, "leave"))
         out[n++] = (struct access){c->s.gpr[X86_RBP], 8, false};

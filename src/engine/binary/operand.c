@@ -173,20 +173,6 @@ void operand_lookup(struct translator *t)
     emit_lookup(&t->e, S2, S1);
 }
 
-void operand_stack(struct translator *t, int32_t disp, unsigned n)
-{
-    struct emit *e = &t->e;
-    struct host_mem m = based(HOST_RSP, disp);
-    operand_forget(t);
-    if (must_check(t, n)) {
-        emit_lea(e, 8, S1, &m);
-        emit_page_end_check(t, S1, n);
-    }
-    if (disp)
-        emit_lea(e, 8, S2, &m);
-    emit_lookup(e, S2, disp ? S2 : HOST_RSP);
-}
-
 /* ---- kinds of operands ---- */
 
 static bool through_segment(const struct x86_insn *insn)

@@ -527,7 +527,7 @@ static struct host_mem on_stack(struct translator *t, int32_t disp, unsigned bus
     return (struct host_mem){.base = HOST_RSP, .index = (uint8_t)a, .disp = disp};
 }
 
-static void move_stack(struct translator *t, int32_t by)
+void rewrite_move_stack(struct translator *t, int32_t by)
 {
     struct host_mem m = based(HOST_RSP, by);
     emit_lea(&t->e, 8, HOST_RSP, &m);
@@ -538,7 +538,7 @@ void rewrite_push(struct translator *t, unsigned reg)
 {
     struct host_mem m = on_stack(t, -8, displaced(reg) ? reg : HOST_NONE);
     emit_op_mem(&t->e, 8, 0x89, reg, &m);
-    move_stack(t, -8);
+    rewrite_move_stack(t, -8);
 }
 
 bool rewrite_push_reg(struct translator *t)
@@ -563,7 +563,7 @@ bool rewrite_push_imm(struct translator *t)
     struct host_mem m = on_stack(t, -8, HOST_NONE);
     emit_op_mem(&t->e, 8, 0xc7, 0, &m);
     emit_u32(&t->e, (uint32_t)t->insn.imm);
-    move_stack(t, -8);
+    rewrite_move_stack(t, -8);
     return true;
 }
 
@@ -594,19 +594,33 @@ bool rewrite_push_rm(struct translator *t)
     return true;
 }
 
+/* Loads what is on top of the stack into `to`, or a scratch register without one. Returns which. */
+static unsigned load_top(struct translator *t, unsigned to)
+{
+    struct host_mem m = on_stack(t, 0, HOST_NONE);
+    if (to == HOST_NONE)
+        to = operand_scratch(t, m.index);
+    emit_op_mem(&t->e, 8, 0x8b, to, &m);
+    return to;
+}
+
+void rewrite_load_top(struct translator *t)
+{
+    load_top(t, S1);
+    operand_forget(t);
+}
+
 bool rewrite_pop_reg(struct translator *t)
 {
     unsigned reg = t->insn.reg;
     if (t->insn.opsize != 8)
         return false;
-    struct host_mem m = on_stack(t, 0, HOST_NONE);
-    unsigned to = displaced(reg) ? operand_scratch(t, m.index) : reg;
-    emit_op_mem(&t->e, 8, 0x8b, to, &m);
+    unsigned to = load_top(t, displaced(reg) ? HOST_NONE : reg);
     if (displaced(reg))
         emit_store(&t->e, to, GS_GPR(reg));
     operand_forget_registers(t, 1u << reg);
     if (reg != HOST_RSP)
-        move_stack(t, 8);
+        rewrite_move_stack(t, 8);
     return true;
 }
 

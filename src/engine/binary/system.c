@@ -46,15 +46,11 @@ void system_read_flags(struct emit *e)
 
 bool system_pushf(struct translator *t)
 {
-    struct emit *e = &t->e;
-    struct host_mem top = {.base = HOST_RSP, .index = S2, .disp = -8};
-    struct host_mem below = {.base = HOST_RSP, .index = HOST_NONE, .disp = -8};
     if (t->insn.opsize != 8 || t->check)
         return false;
-    system_read_flags(e);
-    operand_stack(t, -8, 8);
-    emit_op_mem(e, 8, 0x89, S1, &top);
-    emit_lea(e, 8, HOST_RSP, &below);
+    operand_forget(t);
+    system_read_flags(&t->e);
+    rewrite_push(t, S1);
     return true;
 }
 
@@ -96,14 +92,11 @@ static void emit_look(struct translator *t)
 bool system_popf(struct translator *t)
 {
     struct emit *e = &t->e;
-    struct host_mem top = {.base = HOST_RSP, .index = S2};
-    struct host_mem above = {.base = HOST_RSP, .index = HOST_NONE, .disp = 8};
     struct host_mem rflags = {HOST_NONE, HOST_NONE, 0, true, GS_VCPU + STATE_RFLAGS};
     struct host_mem ac = {HOST_NONE, HOST_NONE, 0, true, GS_AREA + CTX_AC};
     if (t->insn.opsize != 8 || t->check)
         return false;
-    operand_stack(t, 0, 8);
-    emit_op_mem(e, 8, 0x8b, S1, &top);
+    rewrite_load_top(t);
     emit_move(e, S2, S1);
     emit_op_mem(e, 8, 0x33, S2, &rflags);
     emit_op_mem(e, 8, 0x33, S2, &ac);
@@ -114,7 +107,7 @@ bool system_popf(struct translator *t)
     emit_move32(e, S2, S1);
     emit_op_imm(e, 4, S2, FLAG_IF);
     emit_store(e, S2, GS_AREA + CTX_IF);
-    emit_lea(e, 8, HOST_RSP, &above);
+    rewrite_move_stack(t, 8);
     system_write_flags(e);
     t->at = t->next;
     t->done++;

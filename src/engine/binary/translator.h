@@ -159,6 +159,9 @@ bool rewrite_leave(struct translator *t);
 bool rewrite_bit_string(struct translator *t);
 /* Pushes a host register: of the guest's, or a scratch register. */
 void rewrite_push(struct translator *t, unsigned reg);
+/* The halves of a pop: what is on top of the stack into S1; and RSP moves. */
+void rewrite_load_top(struct translator *t);
+void rewrite_move_stack(struct translator *t, int32_t by);
 /* Loads the r/m operand (register or memory, 8 bytes) into S1. */
 bool rewrite_load_rm(struct translator *t);
 /* After an instruction for which how_keeps_addends(): what it changed is held no more. */
@@ -187,8 +190,6 @@ bool operand_memory(struct translator *t, unsigned n, bool need_register, struct
                     unsigned *scratch);
 /* S2 := the addend of the page that the address in S1 is in. */
 void operand_lookup(struct translator *t);
-/* S2 := the addend for an access of n bytes at [rsp + disp]. */
-void operand_stack(struct translator *t, int32_t disp, unsigned n);
 
 /* system.c: instructions whose result is the guest's and not the host's. */
 bool system_pushf(struct translator *t);
