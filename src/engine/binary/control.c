@@ -156,9 +156,12 @@ static uint8_t *emit_find_jump(struct emit *e)
     return emit_jrcxz(e);
 }
 
-static void emit_take_jump(struct emit *e)
+/* Where that branch leads. */
+static void emit_take_jump(struct emit *e, uint8_t *hit)
 {
     struct host_mem to = {HOST_NONE, S2, 3, true, GS_JUMP_TO};
+    emit_here(e, hit);
+    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
     emit_jump_mem(e, &to);
 }
 
@@ -168,9 +171,7 @@ static void emit_jump_tail(struct emit *e, const uint8_t *miss)
     uint8_t *hit = emit_find_jump(e);
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
     emit_jump(e, miss);
-    emit_here(e, hit);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    emit_take_jump(e);
+    emit_take_jump(e, hit);
 }
 
 /* The same for an indirect branch. RSP is where it will be: if the address turns out to be none,
@@ -181,9 +182,7 @@ static void emit_indirect_tail(struct translator *t)
     uint8_t *hit = emit_find_jump(e);
     emit_move_imm(e, S2, t->block);
     emit_jump(e, t->vm->indirect_piece);
-    emit_here(e, hit);
-    emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
-    emit_take_jump(e);
+    emit_take_jump(e, hit);
 }
 
 void control_go(struct translator *t, int32_t target)
@@ -215,15 +214,14 @@ bool control_jcc(struct translator *t)
     return false;
 }
 
-/* A trace: code that is hot goes on in one block where it branches to another place of its page. */
-bool control_follow(struct translator *t, int32_t target)
+/* A trace: code that is hot goes on in one block where it branches to another place of its page.
+ * Whether it does here, where the current instruction always goes to: then that is t->next. */
+static bool follow(struct translator *t, int32_t target)
 {
     enum { HOT = KEY_BOUND | KEY_USER };
-    if ((t->key & HOT) != HOT || !in_page(target) || t->done + 1 == TRANSLATOR_INSNS)
+    if ((t->key & HOT) != HOT || !in_page(target) || t->done + 1 == TRANSLATOR_INSNS ||
+        is_translated(t, t->done + 1, (unsigned)target))
         return false;
-    for (unsigned i = 0; i <= t->done; i++)
-        if (t->point[i].guest == target)
-            return false;
     t->next = (unsigned)target;
     t->scattered = true;
     return true;
@@ -236,7 +234,7 @@ bool control_jmp(struct translator *t)
         control_emulate(t);
         return true;
     }
-    if (control_follow(t, target))
+    if (follow(t, target))
         return false;
     control_go(t, target);
     return true;
@@ -331,7 +329,7 @@ bool control_call(struct translator *t)
         return true;
     }
     push_return(t);
-    if (control_follow(t, target))
+    if (follow(t, target))
         return false;
     control_go(t, target);
     return true;

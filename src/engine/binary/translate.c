@@ -102,12 +102,9 @@ static enum x86_decode_status decode(struct translator *t)
 }
 
 /* Whether a trace has come back to one of its n instructions. */
-static bool has_been_at(const struct translator *t, unsigned n)
+static bool has_come_back(const struct translator *t, unsigned n)
 {
-    for (unsigned i = 0; t->scattered && i < n; i++)
-        if (t->point[i].guest == t->at)
-            return true;
-    return false;
+    return t->scattered && is_translated(t, n, t->at);
 }
 
 /* Returns the number of instructions; t->at is behind the last. */
@@ -116,7 +113,7 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
     unsigned n = 0;
     bool ended = false;
     t->point = point;
-    while (n < TRANSLATOR_INSNS && t->at < MEMORY_PAGE_SIZE && !ended && !has_been_at(t, n)) {
+    while (n < TRANSLATOR_INSNS && t->at < MEMORY_PAGE_SIZE && !ended && !has_come_back(t, n)) {
         enum x86_decode_status status = decode(t);
         if (status == X86_DECODE_SHORT)
             break;

@@ -250,11 +250,17 @@ void control_emulate_unless_zero(struct translator *t);
 void control_request(struct translator *t);
 /* Goes on at an offset from the page's start, unconditionally. */
 void control_go(struct translator *t, int32_t target);
-/* Whether the block goes on at an offset from the page's start, for a branch that always goes
- * there; then that is t->next. */
-bool control_follow(struct translator *t, int32_t target);
 /* Writes what the side exits lead to. */
 void control_side_exits(struct translator *t);
+
+/* Whether one of the block's first n instructions is at an offset in the page. */
+static inline bool is_translated(const struct translator *t, unsigned n, unsigned at)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (t->point[i].guest == at)
+            return true;
+    return false;
+}
 
 static inline bool is_bound(const struct translator *t)
 {
