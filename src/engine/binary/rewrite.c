@@ -259,14 +259,6 @@ static unsigned register_field(const struct translator *t, unsigned i)
     }
 }
 
-static bool has_kind(const struct x86_form *form, unsigned kind)
-{
-    for (unsigned i = 0; i < ARRAY_LEN(form->operand); i++)
-        if (form->operand[i].kind == kind)
-            return true;
-    return false;
-}
-
 /* AH, CH, DH, BH: not to be named beside a scratch register. */
 static bool names_high_byte(const struct translator *t)
 {
@@ -311,7 +303,7 @@ static unsigned stood_in(const struct stand_ins *s, unsigned guest)
     return guest;
 }
 
-/* The number in a field, and whether it is a general register's. */
+/* The number in a field; without ModRM, that of the opcode's register. */
 static unsigned field_value(const struct translator *t, unsigned field)
 {
     switch (field) {
@@ -335,13 +327,12 @@ static unsigned count_displaced(const struct translator *t)
 static bool assign_stand_ins(const struct translator *t, struct stand_ins *s, struct operands *o,
                              const unsigned *free, unsigned free_count)
 {
-    bool opcode_reg = has_kind(t->form, OPK_Z);
     o->reg = t->form->flags & X86_FORM_GROUP ? t->insn.modrm >> 3 & 7u : t->insn.reg;
-    o->rm = opcode_reg ? t->insn.reg : t->insn.rm;
+    o->rm = field_value(t, FIELD_RM);
     o->vvvv = t->insn.vvvv;
     for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
         unsigned field = register_field(t, i);
-        unsigned guest = field == FIELD_RM ? o->rm : field_value(t, field);
+        unsigned guest = field_value(t, field);
         if (field == FIELD_NONE || !displaced(guest))
             continue;
         if (!add_stand_in(s, guest, operand_use(t, i), free, free_count))
@@ -349,9 +340,9 @@ static bool assign_stand_ins(const struct translator *t, struct stand_ins *s, st
     }
     for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
         switch (register_field(t, i)) {
-        case FIELD_REG: o->reg = stood_in(s, t->insn.reg); break;
-        case FIELD_RM: o->rm = stood_in(s, opcode_reg ? t->insn.reg : t->insn.rm); break;
-        case FIELD_VVVV: o->vvvv = stood_in(s, t->insn.vvvv); break;
+        case FIELD_REG: o->reg = stood_in(s, o->reg); break;
+        case FIELD_RM: o->rm = stood_in(s, o->rm); break;
+        case FIELD_VVVV: o->vvvv = stood_in(s, o->vvvv); break;
         }
     }
     return true;
@@ -432,7 +423,7 @@ bool rewrite_copy(struct translator *t)
             return false;
     }
     load_stand_ins(t, &s);
-    emit_again(t, &enc, &o, has_kind(t->form, OPK_Z), t->form->flags & X86_FORM_VVVV);
+    emit_again(t, &enc, &o, x86_form_has(t->form, OPK_Z), t->form->flags & X86_FORM_VVVV);
     store_stand_ins(t, &s);
     return true;
 }
@@ -495,7 +486,7 @@ bool rewrite_lea(struct translator *t)
         if (is_bound(t))
             return lea_of_number(t, t->va + t->next + (uint64_t)disp);
         first = operand_scratch(t, HOST_NONE);
-        emit_load(e, first, GS_AREA + CTX_BASE);
+        emit_in_page_to(t, first, 0);
         m.base = (uint8_t)first;
         disp += t->next;
     } else if (insn->base != X86_NO_REG && displaced(insn->base)) {
@@ -641,26 +632,18 @@ bool rewrite_leave(struct translator *t)
 
 /* ---- what instructions change ---- */
 
-static unsigned field_register(const struct translator *t, unsigned i)
-{
-    unsigned field = register_field(t, i);
-    if (field == FIELD_RM && has_kind(t->form, OPK_Z))
-        return t->insn.reg;
-    return field_value(t, field);
-}
-
 /* The registers that operands name and the instruction writes, as a mask. */
 static unsigned named_writes(const struct translator *t)
 {
     unsigned mask = 0;
     for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
-        unsigned kind = t->form->operand[i].kind;
+        unsigned kind = t->form->operand[i].kind, field = register_field(t, i);
         if (kind == OPK_NONE || !(operand_use(t, i) & WRITES))
             continue;
         if (kind == OPK_ACC || kind == OPK_AX)
             mask |= 1u << HOST_RAX;
-        else if (register_field(t, i) != FIELD_NONE)
-            mask |= 1u << field_register(t, i);
+        else if (field != FIELD_NONE)
+            mask |= 1u << field_value(t, field);
     }
     /* AH is register 4 by its number. */
     return names_high_byte(t) ? mask | mask >> 4 : mask;
