@@ -177,6 +177,16 @@ static bool choose_cgroups(struct making *m, const char *id, struct error *err)
            cgroups_choose(&m->state.cgroups, scope->path, id, err);
 }
 
+/* The cgroups have their limits before anyone is in them. The process needs that of the rules for
+ * devices, which allow it none while they are being written. */
+static bool make_cgroups(struct making *m, struct error *err)
+{
+    struct cgroups *g = &m->state.cgroups;
+    return cgroups_make(g, m->rootless || !needs_cgroups(m), err) &&
+           cgroup_plan_apply(&m->resources, g, m->rootless, err) &&
+           cgroups_open(g, &m->init.doors, err);
+}
+
 static bool prepare(struct making *m, const char *id, struct error *err)
 {
     struct config *c = &m->config;
@@ -194,9 +204,7 @@ static bool prepare(struct making *m, const char *id, struct error *err)
                           &m->resources, err) ||
         !choose_cgroups(m, id, err))
         return false;
-    return state_save(&m->state, err) && keep_config(m, err) &&
-           cgroups_make(&m->state.cgroups, m->rootless || !needs_cgroups(m), err) &&
-           cgroups_open(&m->state.cgroups, &m->init.doors, err) &&
+    return state_save(&m->state, err) && keep_config(m, err) && make_cgroups(m, err) &&
            (!m->waits || listen_for_start(m, err));
 }
 
@@ -415,8 +423,7 @@ static bool go_early(const struct making *m)
 
 static bool set_up(struct making *m, struct error *err)
 {
-    return start_process(m, err) && record(m, err) &&
-           cgroup_plan_apply(&m->resources, &m->state.cgroups, m->rootless, err) && go_early(m) &&
+    return start_process(m, err) && record(m, err) && go_early(m) &&
            (m->alone || accompany(m, err));
 }
 

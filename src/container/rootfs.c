@@ -49,13 +49,49 @@ static const struct device_config default_devices[] = {
     {"/dev/tty", S_IFCHR | 0666, DEVICE(5, 0), 0, 0},
 };
 
+/* An empty name: what folder itself is open on. */
+static bool is_device(int folder, const char *name, const struct device_config *d)
+{
+    struct stat st;
+    return fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) == 0 &&
+           (st.st_mode & S_IFMT) == (d->mode & S_IFMT) &&
+           (S_ISFIFO(d->mode) || st.st_rdev == d->number);
+}
+
+/* An empty file to bind a device over: a new one, or one that an earlier container has left in this
+ * root. Nothing else is opened: opening a node does something. */
+static int open_place(int folder, const char *name)
+{
+    struct stat st;
+    int fd = openat(folder, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_RDONLY, 0644);
+    if (fd >= 0 || errno != EEXIST)
+        return fd;
+    fd = openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0))
+        return fd;
+    close(fd);
+    errno = EEXIST;
+    return -1;
+}
+
+/* The host's device of that name, to be mounted; only if it is the one that is meant. */
+static int open_device(const struct device_config *d)
+{
+    int tree = open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree < 0 || is_device(tree, "", d))
+        return tree;
+    close(tree);
+    errno = ENODEV;
+    return -1;
+}
+
 /* Where devices can't be made, as in a user namespace, the host's is bound. */
 static bool bind_device(int folder, const char *name, const struct device_config *d)
 {
-    int fd = openat(folder, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_RDONLY, 0644);
+    int fd = open_place(folder, name);
     if (fd < 0)
         return false;
-    int tree = open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    int tree = open_device(d);
     bool ok = tree >= 0 &&
               move_mount(tree, "", fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0;
     int saved = errno;
@@ -66,20 +102,13 @@ static bool bind_device(int folder, const char *name, const struct device_config
     return ok;
 }
 
-static bool is_device(int folder, const char *name, const struct device_config *d)
-{
-    struct stat st;
-    return fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-           (st.st_mode & S_IFMT) == (d->mode & S_IFMT) && st.st_rdev == d->number;
-}
-
 static bool make_node(int folder, const char *name, const struct device_config *d)
 {
     if (mknodat(folder, name, d->mode, S_ISFIFO(d->mode) ? 0 : d->number) == 0)
         return (d->uid == 0 && d->gid == 0) ||
                fchownat(folder, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW) == 0;
     if (errno == EEXIST)
-        return is_device(folder, name, d);
+        return is_device(folder, name, d) || bind_device(folder, name, d);
     return errno == EPERM && bind_device(folder, name, d);
 }
 

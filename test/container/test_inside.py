@@ -231,6 +231,45 @@ def test_devices(t):
     assert out.splitlines()[:2] == ["640 7 1:5", "3"] and out.endswith("1\n"), out
 
 
+def without_mounts_on_dev(b):
+    """The devices come to stand in the root itself, where they stay."""
+    b.config["mounts"] = [m for m in b.config["mounts"] if not m["destination"].startswith("/dev")]
+    return b.rootfs / "dev"
+
+
+def test_device_rules_come_before_devices(t):
+    """However many they are: no device is asked for while some of them are missing."""
+    b = Bundle(t)
+    dev = without_mounts_on_dev(b)
+    b.linux["resources"]["devices"] += [
+        dict(allow=True, type="c", major=200, minor=minor, access="r") for minor in range(3000)]
+    b.output("echo x > /dev/null")
+    assert (dev / "null").is_char_device(), "it was bound, not made"
+
+
+def test_a_place_for_a_device_is_not_in_its_way(t):
+    """Such as a container leaves behind for which devices had to be bound."""
+    b = Bundle(t)
+    dev = without_mounts_on_dev(b)
+    (dev / "null").touch()
+    b.output("test -c /dev/null && echo x > /dev/null")
+    assert (dev / "null").read_bytes() == b"", "what was for the device is in the file"
+
+
+def test_what_is_no_place_for_a_device_stays(t):
+    b = Bundle(t)
+    null = without_mounts_on_dev(b) / "null"
+    null.write_text("mine")
+    b.refused("device /dev/null", "exists")
+    assert null.read_text() == "mine"
+    null.unlink()
+    null.symlink_to("/etc/passwd")
+    b.refused("device /dev/null", "exists")
+    null.unlink()
+    os.mkfifo(null)
+    b.refused("device /dev/null", "exists")
+
+
 def test_limits(t):
     b = Bundle(t)
     b.linux["resources"].update(memory=dict(limit=32 << 20), pids=dict(limit=40),
@@ -385,6 +424,25 @@ def test_rootless(t):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[:3] == ["0", "0", "12345"] and "doppel" in done.stdout, done
     assert not list(b.state.iterdir())
+
+
+def test_rootless_uses_a_root_again(t):
+    b = rootless_bundle(t)
+    without_mounts_on_dev(b)
+    b.linux.pop("resources")
+    b.sh("test -c /dev/null && echo x > /dev/null")
+    for _ in range(2):
+        done = as_user(b)
+        assert done.returncode == 0, done.stderr
+
+
+def test_rootless_gets_no_other_device_of_that_name(t):
+    b = rootless_bundle(t)
+    b.linux.pop("resources")
+    b.linux["devices"] = [dict(path="/dev/ptmx", type="c", major=1, minor=3)]
+    done = as_user(b)
+    assert done.returncode == 1 and "device /dev/ptmx" in done.stderr, done
+    assert "No such device" in done.stderr, done
 
 
 def test_rootless_does_without_device_rules(t):
