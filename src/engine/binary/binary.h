@@ -156,13 +156,6 @@ struct single {
 };
 enum { SINGLES = 2048 };
 
-/* An instruction whose accesses run over the end of the page that they were looked up for. */
-struct overrun {
-    uint64_t gpa;
-    uint64_t since; /* on the host's time-stamp counter */
-    unsigned count; /* from then on */
-};
-enum { OVERRUNS = 256 };
 /* Something that translated code is left for: how often, and where that is measured, the time until
  * it went on, in cycles of the time-stamp counter. */
 struct spent {
@@ -195,7 +188,6 @@ struct binary_vcpu {
                               guest comes back to it, the page is filled at once */
     uint64_t retry_lin;
     bool retry_write;
-    struct overrun overrun[OVERRUNS];
     uint64_t tsc_moved;   /* how far the guest has set its counter ahead of the line (tsc.c) */
     uint64_t tsc_looked;  /* when that was compared with the machine's, on the host's counter */
     bool tsc_known;       /* tsc_moved is */

@@ -175,18 +175,6 @@ static void mark(struct binary_vcpu *b, uint8_t *marks, uint64_t gpa)
     __atomic_fetch_or(&marks[offset / 8], (uint8_t)(1u << (offset % 8)), __ATOMIC_RELAXED);
 }
 
-/* Whether the instruction at gpa, which has run over a page's end, does so often: a fault costs
- * thousands of times what the care costs that avoids it. */
-static bool overruns_often(struct binary_vcpu *b, uint64_t gpa)
-{
-    enum { SPAN = 1 << 20, OFTEN = 1 };
-    struct overrun *o = &b->overrun[gpa % OVERRUNS];
-    uint64_t now = __builtin_ia32_rdtsc();
-    if (o->gpa != gpa || now - o->since > SPAN)
-        *o = (struct overrun){gpa, now, 0};
-    return ++o->count >= OFTEN;
-}
-
 /* Makes the block again, with what is known now. */
 static void drop_block(struct binary_vcpu *b, uint32_t n)
 {
@@ -196,6 +184,16 @@ static void drop_block(struct binary_vcpu *b, uint32_t n)
     code_drop_one(c, n, b->vm->stale_piece);
     if (closed)
         gate_open(&b->v->vm->gate, true);
+}
+
+/* Executes it, and has its block made again with care of one kind. It has faulted once for want of
+ * it: a fault costs thousands of times what the care does. */
+static enum engine_exit take_care(struct binary_vcpu *b, uint8_t *marks, uint64_t gpa)
+{
+    mark(b, marks, gpa);
+    drop_block(b, b->resume_block);
+    binary_forget_place(b);
+    return binary_emulate_one(b);
 }
 
 enum engine_exit binary_after_fault(struct binary_vcpu *b)
@@ -214,17 +212,15 @@ enum engine_exit binary_after_fault(struct binary_vcpu *b)
         unsigned n = accesses(c, &insn, access), done = 0;
         while (done < n && fill(b, &access[done]))
             done++;
-        bool crosses = done < n && crosses_page(&access[done]);
-        if (n && done == n && b->filled != filled) {
+        bool all = n && done == n;
+        if (all && b->filled != filled) {
             b->resume = resume;
             return ENGINE_LIMIT;
         }
-        if ((crosses || (n && done == n)) && overruns_often(b, gpa)) {
-            mark(b, crosses ? b->vm->checked : b->vm->alone, gpa);
-            drop_block(b, b->resume_block);
-            binary_forget_place(b);
-            return binary_emulate_one(b);
-        }
+        if (all) /* they are where they should be: one went by another's addend */
+            return take_care(b, b->vm->alone, gpa);
+        if (done < n && crosses_page(&access[done]))
+            return take_care(b, b->vm->checked, gpa);
         if (done < n) {
             b->retry_rip = c->s.rip;
             b->retry_lin = access[done].lin;
