@@ -38,7 +38,7 @@ struct context {
     uint64_t rcx;    /* guest RCX while JRCXZ looks at something else */
     uint64_t flags;  /* the host's flags on leaving and on entry */
     uint32_t reason; /* LEAVE_* */
-    uint32_t link;   /* under LEAVE_LINK */
+    uint32_t link;   /* under LEAVE_LINK; the block under LEAVE_STALE and LEAVE_INDIRECT */
     uint32_t attend; /* the requests that are to be looked at now */
     uint64_t *table; /* of the view that is in use */
     _Atomic uint32_t *request;

@@ -1,10 +1,12 @@
 /*
  * Branches, and the ways out of translated code.
  *
- * Within a guest page a direct branch is linked: it jumps to the target's code. To other pages, and
- * for indirect branches, the target's address is looked up in the jump cache, which knows what the
- * page tables said. Whoever arrives from elsewhere enters a block at its beginning, with the
- * guest's RIP in S1, from which the block takes its page's address.
+ * A direct branch is linked where it always leads to the same block: within a guest page, and
+ * between pages that are bound to their addresses (bound.h). It jumps to the target's code
+ * then, and a trace goes on with that in the same block. Otherwise, and for indirect branches, the
+ * target's address is looked up in the jump cache, which knows what the page tables said. Whoever
+ * arrives from elsewhere enters a block at its beginning, with the guest's RIP in S1, from which
+ * the block takes its page's address if it is not bound to one.
  */
 #include "engine/binary/translator.h"
 

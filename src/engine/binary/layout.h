@@ -92,7 +92,7 @@
 #define LEAVE_STALE    6 /* at a block that has been dropped */
 #define LEAVE_LIMIT    7 /* the block would run past the instruction limit */
 #define LEAVE_ASKED    8 /* before anything ran: something is asked of the vCPU */
-#define LEAVE_INDIRECT 9 /* the same, by an indirect branch: CTX_LINK says of which block */
+#define LEAVE_INDIRECT 9 /* LEAVE_JUMP by an indirect branch: CTX_LINK says of which block */
 #define LEAVE_REASONS  10
 
 #endif

@@ -70,9 +70,10 @@ bool binary_decode_at(struct binary_vcpu *b, uint64_t gpa, struct x86_insn *insn
 
 /* fault.c: an indirect branch led to RIP, which the jump cache does not know. */
 enum engine_exit binary_after_indirect(struct binary_vcpu *b);
-/* fills a table, or executes the instruction; the guest is back at an instruction that
- * raised a page fault, whose page is filled before it faults again. */
+/* After a fault on the host: fills a table, or executes the instruction. */
 enum engine_exit binary_after_fault(struct binary_vcpu *b);
+/* The guest is back at an instruction that raised a page fault: its page is filled before it faults
+ * again. */
 void binary_retry(struct binary_vcpu *b);
 /* Enters a page of RAM into the supervisor's table. */
 bool binary_fill_supervisor(struct binary_vcpu *b, uint64_t lin, const struct x86_walk *w);

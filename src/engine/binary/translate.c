@@ -1,6 +1,11 @@
 /*
  * From guest code to host code, a block at a time: straight on from its first instruction through
- * branches that are not taken, until something goes elsewhere for certain, or the page ends.
+ * branches that are not taken, until something goes elsewhere for certain, or the page ends. A
+ * user's code that is bound to its address (bound.h), so hot, goes on where such a branch stays in
+ * the page: its blocks are traces.
+ *
+ * A block that is not bound serves its page at any address: it is told which on entry from
+ * elsewhere, and branches between the blocks of a page leave that as it is.
  */
 #include "base/bytes.h"
 #include "engine/binary/translator.h"
