@@ -62,7 +62,7 @@ struct spaces {
     struct table supervisor;
     struct jumps kernel;
     struct space space[SPACES];
-    unsigned current, count;
+    unsigned current;
     uint64_t switches;
     uint64_t since; /* when the current one was switched to, on the host's time-stamp counter */
 };

@@ -25,9 +25,11 @@ static bool map_below(struct table *t, int fd, uint64_t area_offset, uint64_t ju
                MAP_FAILED;
 }
 
-static void *reserve(size_t size, int prot)
+/* Anew, in place of what is at `at`, or anywhere without it. */
+static void *reserve(void *at, size_t size, int prot)
 {
-    void *p = mmap(NULL, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0);
+    void *p = mmap(at, size, prot, flags, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
     madvise(p, size, MADV_DONTDUMP);
@@ -41,8 +43,8 @@ bool table_create(struct table *t, struct windows *w, int area_fd, uint64_t area
                   uint64_t jump_offset, struct error *err)
 {
     *t = (struct table){.windows = w};
-    t->mapping = reserve(BELOW + TABLE_BYTES, PROT_NONE);
-    t->open = reserve(OPEN_BYTES, PROT_READ | PROT_WRITE);
+    t->mapping = reserve(NULL, BELOW + TABLE_BYTES, PROT_NONE);
+    t->open = reserve(NULL, OPEN_BYTES, PROT_READ | PROT_WRITE);
     if (t->mapping)
         t->entry = (uint64_t *)((uint8_t *)t->mapping + BELOW);
     if (!t->mapping || !t->open || !map_below(t, area_fd, area_offset, jump_offset)) {
@@ -94,13 +96,9 @@ static bool close_pages(struct table *t)
     for (unsigned i = 0; i < JOURNALS; i++)
         t->journal[i].count = 0;
     t->islands = 0;
-    void *p = mmap(t->entry, TABLE_BYTES, PROT_NONE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    if (p == MAP_FAILED)
-        return false;
-    madvise(p, TABLE_BYTES, MADV_DONTDUMP);
-    madvise(p, TABLE_BYTES, MADV_NOHUGEPAGE);
-    return madvise(t->open, OPEN_BYTES, MADV_DONTNEED) == 0; /* all bits are clear */
+    /* With the second, all bits are clear. */
+    return reserve(t->entry, TABLE_BYTES, PROT_NONE) &&
+           madvise(t->open, OPEN_BYTES, MADV_DONTNEED) == 0;
 }
 
 static bool open_page(struct table *t, uint32_t index)
