@@ -249,31 +249,30 @@ void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned bits)
     emit_byte(e, bits);
 }
 
-void emit_pdep(struct emit *e, unsigned to, unsigned from, int32_t gs_disp)
+/* In map 0F 38, with its memory operand through GS. */
+static void vex_gs(struct emit *e, unsigned pp, unsigned opcode, unsigned reg, unsigned vvvv,
+                   int32_t gs_disp)
 {
     struct host_mem m = at_gs(gs_disp);
     emit_byte(e, 0x65);
-    vex(e, VEX_0F38, VEX_F2, to, from, 0);
-    emit_byte(e, 0xf5);
-    emit_memory(e, to, &m, false);
+    vex(e, VEX_0F38, pp, reg, vvvv, 0);
+    emit_byte(e, opcode);
+    emit_memory(e, reg, &m, false);
+}
+
+void emit_pdep(struct emit *e, unsigned to, unsigned from, int32_t gs_disp)
+{
+    vex_gs(e, VEX_F2, 0xf5, to, from, gs_disp);
 }
 
 void emit_pext(struct emit *e, unsigned to, unsigned from, int32_t gs_disp)
 {
-    struct host_mem m = at_gs(gs_disp);
-    emit_byte(e, 0x65);
-    vex(e, VEX_0F38, VEX_F3, to, from, 0);
-    emit_byte(e, 0xf5);
-    emit_memory(e, to, &m, false);
+    vex_gs(e, VEX_F3, 0xf5, to, from, gs_disp);
 }
 
 void emit_mulx(struct emit *e, unsigned hi, unsigned lo, int32_t gs_disp)
 {
-    struct host_mem m = at_gs(gs_disp);
-    emit_byte(e, 0x65);
-    vex(e, VEX_0F38, VEX_F2, hi, lo, 0);
-    emit_byte(e, 0xf6);
-    emit_memory(e, hi, &m, false);
+    vex_gs(e, VEX_F2, 0xf6, hi, lo, gs_disp);
 }
 
 /* ---- going elsewhere ---- */
