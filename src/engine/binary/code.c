@@ -199,7 +199,7 @@ static void make_stale(struct code *c, uint32_t b, const uint8_t *stale)
     struct translation *t = &c->block[b];
     uint8_t *near = c->write + t->code + t->near;
     struct emit e = {near, near + CODE_STALE_BYTES, false};
-    emit_move_imm(&e, HOST_R11, b);
+    emit_move_imm(&e, S2, b);
     emit_jump(&e, stale);
     t->dropped = true;
     c->dropped++;

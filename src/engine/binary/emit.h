@@ -30,6 +30,10 @@ enum {
     HOST_NONE = 0xff,
 };
 
+/* The two that never hold a guest register: R10 and R11 of the guest are in memory. Compilers name
+ * them least: a third as often as R14 and R15 (docs/binary-translation.md). */
+enum { S1 = HOST_R10, S2 = HOST_R11 };
+
 /* A memory operand: [base + index * 2^scale + disp], through GS or not. Without base and index it
  * is an absolute displacement. */
 struct host_mem {

@@ -7,10 +7,6 @@
 #include "engine/binary/binary.h"
 #include "x86/forms.h"
 
-/* The two host registers that never hold a guest register: R10 and R11 of the guest are in memory.
- * Compilers name them least: a third as often as R14 and R15 (docs/binary-translation.md). */
-enum { S1 = HOST_R10, S2 = HOST_R11 };
-
 static inline bool displaced(unsigned reg)
 {
     return reg == S1 || reg == S2;
