@@ -185,7 +185,6 @@ static void emit_index(struct emit *e)
 
 static void emit_checks(struct emit *e, struct checks *checks)
 {
-    struct host_mem next = {.base = S1, .index = HOST_NONE, .disp = 1};
     emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
     emit_load(e, S1, GS_AREA + CTX_NO_IRET);
     need_zero(e, checks, S1);
@@ -193,9 +192,7 @@ static void emit_checks(struct emit *e, struct checks *checks)
     emit_pext(e, S1, S1, GS_AREA + CTX_MASK_RARER);
     need_zero(e, checks, S1);
     emit_load(e, S1, frame(FRAME_RIP));
-    emit_rorx(e, S1, S1, 47); /* bits 16:0: all alike in a canonical address */
-    emit_lea(e, 8, S1, &next);
-    emit_pext(e, S1, S1, GS_AREA + CTX_MASK_UPPER);
+    emit_not_canonical(e, S1, S1);
     need_zero(e, checks, S1);
     emit_index(e);
     emit_load_u16(e, S1, frame(FRAME_CS));

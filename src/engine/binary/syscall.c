@@ -57,7 +57,6 @@ bool syscall_enter(struct translator *t)
 bool syscall_return(struct translator *t)
 {
     struct emit *e = &t->e;
-    struct host_mem next = {.base = S2, .index = HOST_NONE, .disp = 1};
     struct host_mem sum = {.base = S1, .index = S2};
     if (t->insn.opsize != 8) {
         control_emulate(t);
@@ -65,9 +64,7 @@ bool syscall_return(struct translator *t)
     }
     emit_load(e, S1, GS_GPR(11));
     emit_pext(e, S1, S1, GS_AREA + CTX_MASK_RARE);
-    emit_rorx(e, S2, HOST_RCX, 47); /* bits 16:0: all alike in a canonical address */
-    emit_lea(e, 8, S2, &next);
-    emit_pext(e, S2, S2, GS_AREA + CTX_MASK_UPPER);
+    emit_not_canonical(e, S2, HOST_RCX);
     emit_lea(e, 8, S1, &sum);
     emit_load(e, S2, GS_AREA + CTX_NO_SYSRET);
     emit_lea(e, 8, S1, &sum);

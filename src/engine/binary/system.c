@@ -254,12 +254,9 @@ bool system_base(struct translator *t)
     int32_t base = GS_VCPU + (number & GS ? STATE_GS_BASE : STATE_FS_BASE);
     emit_load(e, S1, GS_AREA + CTX_NO_FSGSBASE);
     if (number & WRITE) {
-        struct host_mem next = {.base = S2, .index = HOST_NONE, .disp = 1};
         struct host_mem sum = {.base = S1, .index = S2};
         emit_guest(e, S2, insn->rm);
-        emit_rorx(e, S2, S2, 47); /* bits 16:0: all alike in a canonical address */
-        emit_lea(e, 8, S2, &next);
-        emit_pext(e, S2, S2, GS_AREA + CTX_MASK_UPPER);
+        emit_not_canonical(e, S2, S2);
         if (insn->opsize == 8)
             emit_lea(e, 8, S1, &sum);
     }

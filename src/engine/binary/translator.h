@@ -288,4 +288,14 @@ static inline void emit_in_page(struct translator *t, int32_t offset)
     emit_in_page_to(t, S1, offset);
 }
 
+/* to := 0 if the address in `from` is canonical, and else another number. Its bits 63:47, alike if
+ * it is, become bits 16:0, of which 1 more leaves nothing in 16:1. */
+static inline void emit_not_canonical(struct emit *e, unsigned to, unsigned from)
+{
+    struct host_mem more = {.base = (uint8_t)to, .index = HOST_NONE, .disp = 1};
+    emit_rorx(e, to, from, 47);
+    emit_lea(e, 8, to, &more);
+    emit_pext(e, to, to, GS_AREA + CTX_MASK_UPPER);
+}
+
 #endif
