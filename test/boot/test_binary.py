@@ -2,44 +2,16 @@
 import gzip
 import json
 import pathlib
-import subprocess
 
-PROMPT = "doppel:/root# "
-
-
-def shell(t, *more):
-    t.needs_engine("binary")
-    terminal = t.linux("--engine", "binary", *more)
-    terminal.expect(PROMPT)
-    return terminal
-
-
-def work(terminal):
-    """Processes, pipes, arithmetic, and sums that must come out."""
-    terminal.command("echo $(seq 1 20000 | awk '{ s += $1 * 3 } END { print s }') sum",
-                     "600030000 sum")
-    terminal.command("echo $(seq 1 20000 | gzip -c | gzip -dc | md5sum | cut -c1-8) hash",
-                     f"{subprocess.getoutput('seq 1 20000 | md5sum')[:8]} hash")
-    terminal.command("i=0; while [ $i -lt 50 ]; do /bin/true & i=$((i + 1)); done; wait; "
-                     "echo $i chil''dren", "50 children")
-
-
-def power_off(terminal):
-    terminal.send("poweroff -f\n")
-    assert terminal.wait() == 0, terminal.output[-2000:]
+from harness.linux import boot, linux_args, power_off, shell, work, works
 
 
 def test_one_processor(t):
-    terminal = shell(t)
-    work(terminal)
-    power_off(terminal)
+    works(t, "binary", 1)
 
 
 def test_two_processors(t):
-    terminal = shell(t, "--cpus", "2")
-    terminal.command("echo $(nproc) processors", "2 processors")
-    work(terminal)
-    power_off(terminal)
+    works(t, "binary", 2)
 
 
 def boot_to_power_off(t, *more):
@@ -47,8 +19,7 @@ def boot_to_power_off(t, *more):
     script = t.file("script", b"ls -lR /bin | sort | md5sum\nfor i in 1 2 3; do (echo $i); done\n"
                               b"poweroff -f\n")
     with script.open() as typed:
-        done = t.run("run", "--engine", "binary", "--kernel", t.kernel(), "--initrd", t.initramfs(),
-                     "--append", "console=ttyS0", "--memory", "256M", "--no-reboot", "--console",
+        done = t.run(*linux_args(t), "--engine", "binary", "--append", "console=ttyS0", "--console",
                      "stdio", "--stats", "--json", *more, stdin=typed, timeout=600)
     assert done.returncode == 0, done
     assert b"reboot: Power down" in done.stdout, done.stdout[-3000:]
@@ -93,11 +64,9 @@ def has_avx512():
 
 def test_the_hosts_instructions(t):
     """AVX-512 in user space: the C library's own, and registers that are kept from each other."""
-    t.needs_engine("binary")
     program = (t.build / "guest/user512").read_bytes()
     initramfs = with_file(t, "user512", program)
-    terminal = t.linux("--engine", "binary", "--cpu", "host", "--initrd", initramfs)
-    terminal.expect(PROMPT)
+    terminal = shell(t, "--cpu", "host", "--initrd", initramfs, engine="binary")
     name = [line.partition(": ")[2] for line in pathlib.Path("/proc/cpuinfo").read_text().split("\n")
             if line.startswith("model name")][0]
     terminal.command("grep 'model name' /proc/cpuinfo", name)
@@ -110,9 +79,7 @@ def test_the_hosts_instructions(t):
 
 def test_most_is_run_as_it_is(t):
     t.needs_engine("binary")
-    done = t.run("run", "--engine", "binary", "--kernel", t.kernel(), "--initrd", t.initramfs(),
-                 "--append", "console=ttyS0 quiet", "--memory", "256M", "--no-reboot", "--stats",
-                 "--json", input=b"poweroff -f\n", stdin=None)
+    done = boot(t, "--engine", "binary", "--stats", "--json")
     assert done.returncode == 0, done
     total = json.loads(done.stderr)["total"]
     # The boot takes more than 100 million instructions.

@@ -1,5 +1,6 @@
 """Guests that no one here wrote, beside the stock kernel."""
 from harness.case import slow
+from harness.linux import power_off, shell
 
 CTRL_A = "\x01"
 INSTALLER = ("debian-installer-12-netboot-amd64/usr/lib/debian-installer/images/12/amd64/text/"
@@ -48,13 +49,10 @@ def test_memtest86_ia32_completes_a_pass(t):
 
 
 def test_32_bit_kernel_to_a_shell(t):
-    terminal = t.terminal("run", "--kernel", t.guest("linux-image-686-pae:i386/boot/vmlinuz-*"),
-                          "--initrd", t.initramfs32(), "--append", "console=ttyS0 quiet",
-                          "--memory", "256M", "--no-reboot")
-    terminal.expect("doppel:/root# ")
+    terminal = shell(t, "--kernel", t.guest("linux-image-686-pae:i386/boot/vmlinuz-*"), "--initrd",
+                     t.initramfs32())
     terminal.command("echo $(uname -m) machine", "i686 machine")
-    terminal.send("poweroff -f\n")
-    assert terminal.wait() == 0
+    power_off(terminal)
 
 
 def test_debian_installer_to_its_first_dialog(t):
@@ -66,19 +64,10 @@ def test_debian_installer_to_its_first_dialog(t):
     assert terminal.wait() == 4
 
 
-def shell_by(t, *more):
-    terminal = t.terminal("run", "--kernel", t.guest("vmlinux"), "--initrd", t.initramfs(),
-                          "--append", "console=ttyS0 quiet", "--memory", "256M", "--no-reboot",
-                          *more)
-    terminal.expect("doppel:/root# ")
-    terminal.send("poweroff -f\n")
-    assert terminal.wait() == 0
-
-
 def test_vmlinux_at_its_elf_entry(t):
-    shell_by(t, "--boot", "payload")
+    power_off(shell(t, "--kernel", t.guest("vmlinux"), "--boot", "payload"))
 
 
 def test_vmlinux_at_its_pvh_entry(t):
     """Which is what auto takes when the note is there."""
-    shell_by(t)
+    power_off(shell(t, "--kernel", t.guest("vmlinux")))

@@ -4,22 +4,10 @@ import signal
 import subprocess
 
 from harness.case import PATIENCE, resident_kib
+from harness.linux import PROMPT, boot, linux_args, power_off, shell
 
-PROMPT = "doppel:/root# "
 CTRL_A = "\x01"
 CTRL_C = "\x03"
-
-
-def shell(t, *more, **options):
-    terminal = t.linux(*more, **options)
-    terminal.expect(PROMPT)
-    return terminal
-
-
-def power_off(terminal):
-    terminal.send("poweroff -f\n")
-    assert terminal.wait() == 0, terminal.output[-2000:]
-    terminal.check_restored()
 
 
 def test_shell_on_one_processor(t):
@@ -134,11 +122,6 @@ def test_reboot_under_no_reboot_ends_with_0(t):
     assert terminal.wait() == 0
 
 
-def linux_args(t):
-    return ["run", "--kernel", t.kernel(), "--initrd", t.initramfs(), "--append",
-            "console=ttyS0 quiet", "--memory", "256M", "--no-reboot"]
-
-
 def test_piped_input_is_kept_until_the_guest_reads_it(t):
     """Its end does not end the run either."""
     done = t.run(*linux_args(t), stdin=None, input=b"echo kept $((2 + 3))\npoweroff -f\n")
@@ -169,8 +152,7 @@ def test_console_file(t):
 
 def test_stats_as_json(t):
     # An engine that counts instructions.
-    done = t.run(*linux_args(t), "--engine", "emulate", "--stats", "--json", stdin=None,
-                 input=b"poweroff -f\n")
+    done = boot(t, "--engine", "emulate", "--stats", "--json")
     assert done.returncode == 0, done
     stats = json.loads(done.stderr)
     assert stats["total"]["instructions"] > 100_000_000

@@ -82,11 +82,6 @@ class Context:
         self.terminals.append(terminal)
         return terminal
 
-    def linux(self, *more, append="console=ttyS0 quiet"):
-        """The stock kernel with the shell's initramfs, on a terminal."""
-        return self.terminal("run", "--kernel", self.kernel(), "--initrd", self.initramfs(),
-                             "--append", append, "--memory", "256M", "--no-reboot", *more)
-
 
 def expect_refusal(done, status, *texts):
     """One line on stderr, "doppel: what: why; what to do", that holds the texts."""
