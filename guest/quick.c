@@ -4,22 +4,17 @@
  * have changed since; strings over pages, with overlaps, downwards, and with a fault in the middle.
  */
 #include "lib/run64.h"
+#include "lib/window.h"
 
 const char guest_name[] = "quick";
 
-/* The second GiB is ours to map: a page of 2 MiB at a time. */
-extern uint64_t boot_pd[4][512];
-#define WINDOW 0x40000000ul
-enum { P = 1 << 0, W = 1 << 1, U = 1 << 2, LARGE = 1 << 7, LARGE_SIZE = 2 << 20 };
-
-static uint8_t store[LARGE_SIZE] __attribute__((aligned(LARGE_SIZE)));
+static uint8_t store[LARGE_SIZE] LARGE_PAGE;
 
 /* Only the first 2 MiB of the window are there. */
 static void map_window(void)
 {
-    boot_pd[1][0] = (uint64_t)store | P | W | U | LARGE;
-    boot_pd[1][1] = 0;
-    write_cr3(read_cr3());
+    map_page(0, store, W);
+    map_page(1, NULL, 0);
 }
 
 /* ---- system calls ---- */

@@ -8,14 +8,12 @@
  * below are tried at those, at addresses that differ in other upper bits, and at what is not
  * canonical; each time right behind an access to a page of the guest's that has the lower bits.
  */
+#include "lib/page.h"
 #include "lib/run64.h"
 
 const char guest_name[] = "reach";
 
 /* ---- the places ---- */
-
-enum { P = 1 << 0, W = 1 << 1, U = 1 << 2, LARGE = 1 << 7 };
-enum { E_P = 1, E_W = 2, E_U = 4 };
 
 struct place {
     uint64_t at;

@@ -4,19 +4,12 @@
  *
  * On a processor without AVX all there is to see is #UD.
  */
-#include "lib/run64.h"
+#include "lib/vector.h"
+#include "lib/window.h"
 
 const char guest_name[] = "vector";
 
-enum { XCR0_X87 = 1, XCR0_SSE = 2, XCR0_AVX = 4, XCR0_ALL = 7 };
 enum { CPUID_XSAVE = 1 << 26, CPUID_AVX = 1 << 28 };
-#define CR4_OSXMMEXCPT (1ul << 10)
-#define CR4_OSXSAVE    (1ul << 18)
-
-/* The second GiB is ours to map: a page of 2 MiB at a time. */
-extern uint64_t boot_pd[4][512];
-#define WINDOW 0x40000000ul
-enum { P = 1 << 0, W = 1 << 1, U = 1 << 2, LARGE = 1 << 7, LARGE_SIZE = 2 << 20 };
 
 union vector {
     uint8_t u8[32];
@@ -41,25 +34,6 @@ CODE(vex_128, "vaddps %xmm1, %xmm2, %xmm3");
 CODE(vex_zero, "vzeroupper");
 CODE(vex_general, "andn %eax, %ecx, %edx");
 
-/* In: EDX:EAX. */
-CODE(set_xcr0, "xor %ecx, %ecx\n xsetbv");
-
-static uint64_t try_xcr0(uint64_t v)
-{
-    struct context c = at_level(0);
-    c.rax = (uint32_t)v;
-    c.rdx = v >> 32;
-    run_code(&c, set_xcr0);
-    return c.vector;
-}
-
-static void enable(uint64_t xcr0)
-{
-    write_cr0((read_cr0() | CR0_MP) & ~(unsigned long)(CR0_EM | CR0_TS));
-    write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE);
-    CHECK_EQ(try_xcr0(xcr0), DONE);
-}
-
 /* All kinds end alike. */
 static uint64_t run_vex(void)
 {
@@ -75,7 +49,7 @@ static void vex_must_be_enabled(void)
         CHECK_EQ(run_vex(), UD);
         return;
     }
-    enable(XCR0_ALL);
+    enable_vectors(XCR0_TO_AVX);
     CHECK_EQ(run_vex(), DONE);
     write_cr0(read_cr0() | CR0_EM);
     CHECK_EQ(run_vex(), DONE);
@@ -86,11 +60,11 @@ static void vex_must_be_enabled(void)
     write_cr0(read_cr0() & ~(unsigned long)CR0_TS);
     CHECK_EQ(run_vex(), UD);
     CHECK_EQ(run_simple(vex_general), DONE);
-    enable(XCR0_X87 | XCR0_SSE);
+    enable_vectors(XCR0_X87 | XCR0_SSE);
     CHECK_EQ(run_vex(), UD);
-    enable(XCR0_X87);
+    enable_vectors(XCR0_X87);
     CHECK_EQ(run_vex(), UD);
-    enable(XCR0_ALL);
+    enable_vectors(XCR0_TO_AVX);
     CHECK_EQ(run_vex(), DONE);
 }
 
@@ -111,7 +85,7 @@ static void xcr0_takes_avx_with_sse(void)
         cpuid(0xd, &a, &b, &c, &d);
         if (row[i].taken)
             CHECK_EQ(b, row[i].size);
-        CHECK_EQ(a & XCR0_ALL, XCR0_ALL);
+        CHECK_EQ(a & XCR0_TO_AVX, XCR0_TO_AVX);
     }
 }
 
@@ -146,7 +120,7 @@ static void legacy_forms_keep_upper_halves(void)
 {
     if (!has(CPUID_AVX))
         return;
-    enable(XCR0_ALL);
+    enable_vectors(XCR0_TO_AVX);
     fill();
     CHECK_EQ(run_vector(legacy_add), DONE);
     CHECK_EQ(run_vector(store), DONE);
@@ -165,7 +139,7 @@ static void xsave_has_the_upper_halves(void)
 {
     if (!has(CPUID_AVX))
         return;
-    enable(XCR0_ALL);
+    enable_vectors(XCR0_TO_AVX);
     fill();
     memset(area, 0, sizeof area);
     CHECK_EQ(run_vector(save), DONE);
@@ -185,14 +159,7 @@ static void xsave_has_the_upper_halves(void)
 
 /* ---- faults among elements ---- */
 
-static uint32_t table[LARGE_SIZE / 4] __attribute__((aligned(LARGE_SIZE)));
-
-static void map_window(unsigned page, bool present)
-{
-    uint64_t entry = (uint64_t)table | P | W | U | LARGE;
-    boot_pd[1][page] = present ? entry : 0;
-    write_cr3(read_cr3());
-}
+static uint32_t table[LARGE_SIZE / 4] LARGE_PAGE;
 
 /* Indices in YMM1, the mask in YMM2. */
 CODE(gather, "vpgatherdd %ymm2, (%rbx,%ymm1,4), %ymm0");
@@ -203,15 +170,15 @@ static void a_gather_goes_on_after_a_fault(void)
 {
     if (!has(CPUID_AVX))
         return;
-    enable(XCR0_ALL);
+    enable_vectors(XCR0_TO_AVX);
     for (unsigned i = 0; i < 8; i++) {
         in[0].u32[i] = 0xdead0000 + i;
         in[1].u32[i] = i * 100 + (i < 4 ? 0 : LARGE_SIZE / 4);
         in[2].u32[i] = i == 1 ? 0x7fffffff : 0x80000000;
         table[i * 100] = 0x5000 + i;
     }
-    map_window(0, true);
-    map_window(1, false);
+    map_page(0, table, W);
+    map_page(1, NULL, 0);
     CHECK_EQ(run_vector(load), DONE);
     struct context c = at_level(3);
     c.rbx = WINDOW;
@@ -223,7 +190,7 @@ static void a_gather_goes_on_after_a_fault(void)
     for (unsigned i = 0; i < 8; i++)
         CHECK_EQ(out.u32[i] >> 31, i >= 4);
     table[0] = 0; /* is not read again */
-    map_window(1, true);
+    map_page(1, table, W);
     run(&c);
     CHECK_EQ(c.vector, DONE);
     run_vector(store_mask);
@@ -241,9 +208,9 @@ static void masked_moves_touch_what_is_chosen(void)
 {
     if (!has(CPUID_AVX))
         return;
-    enable(XCR0_ALL);
-    map_window(0, true);
-    map_window(1, false);
+    enable_vectors(XCR0_TO_AVX);
+    map_page(0, table, W);
+    map_page(1, NULL, 0);
     uint32_t *last = &table[LARGE_SIZE / 4 - 5];
     for (unsigned chosen = 5; chosen < 7; chosen++) {
         for (unsigned i = 0; i < 8; i++) {

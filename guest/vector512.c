@@ -5,22 +5,14 @@
  *
  * On a processor without AVX-512 all there is to see is #UD.
  */
-#include "lib/run64.h"
+#include "lib/vector.h"
+#include "lib/window.h"
 
 const char guest_name[] = "vector512";
 
-enum { XCR0_AVX = 7, XCR0_AVX512 = 0xe7 };
-#define CR4_OSXMMEXCPT (1ul << 10)
-#define CR4_OSXSAVE    (1ul << 18)
-
-/* The second GiB is ours to map: a page of 2 MiB at a time. */
-extern uint64_t boot_pd[4][512];
-#define WINDOW 0x40000000ul
-enum { P = 1 << 0, W = 1 << 1, U = 1 << 2, LARGE = 1 << 7, LARGE_SIZE = 2 << 20 };
-
 /* Both pages of the window, one behind the other; MIDDLE is where the second begins. */
-static uint8_t low[LARGE_SIZE] __attribute__((aligned(LARGE_SIZE)));
-static uint8_t high[LARGE_SIZE] __attribute__((aligned(LARGE_SIZE)));
+static uint8_t low[LARGE_SIZE] LARGE_PAGE;
+static uint8_t high[LARGE_SIZE] LARGE_PAGE;
 #define MIDDLE (WINDOW + LARGE_SIZE)
 
 static uint8_t area[4096] __attribute__((aligned(64)));
@@ -39,26 +31,14 @@ CODE(evex, "vpxord %zmm1, %zmm2, %zmm18");
 CODE(evex_short, "vpxord %xmm1, %xmm2, %xmm18");
 CODE(on_masks, "kxnorw %k1, %k2, %k3");
 CODE(vex, "vpxor %ymm1, %ymm2, %ymm3");
-CODE(set_xcr0, "xor %ecx, %ecx\n xsetbv"); /* in: EDX:EAX */
-
-static uint64_t try_xcr0(uint64_t v)
-{
-    struct context c = at_level(0);
-    c.rax = (uint32_t)v;
-    c.rdx = v >> 32;
-    run_code(&c, set_xcr0);
-    return c.vector;
-}
 
 /* False: there is nothing to test. */
 static bool enable(void)
 {
-    write_cr0((read_cr0() | CR0_MP | CR0_WP) & ~(unsigned long)(CR0_EM | CR0_TS));
-    write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
     if (!has_avx512())
         return false;
-    write_cr4(read_cr4() | CR4_OSXSAVE);
-    CHECK_EQ(try_xcr0(XCR0_AVX512), DONE);
+    write_cr0(read_cr0() | CR0_WP);
+    enable_vectors(XCR0_TO_AVX512);
     return true;
 }
 
@@ -82,7 +62,7 @@ static void evex_must_be_enabled(void)
     write_cr4(read_cr4() & ~CR4_OSXSAVE);
     CHECK_EQ(run_evex(), UD);
     enable();
-    CHECK_EQ(try_xcr0(XCR0_AVX), DONE);
+    CHECK_EQ(try_xcr0(XCR0_TO_AVX), DONE);
     CHECK_EQ(run_evex(), UD);
     CHECK_EQ(run_simple(vex), DONE);
     static const uint8_t wrong[] = {0x27, 0x67, 0xa7, 0xe3, 0xe1};
@@ -170,12 +150,6 @@ static void vex_clears_what_is_above(void)
 }
 
 /* ---- accesses over a page's end ---- */
-
-static void map_page(unsigned page, const uint8_t *to, unsigned rights)
-{
-    boot_pd[1][page] = to ? (uint64_t)to | P | U | LARGE | rights : 0;
-    write_cr3(read_cr3());
-}
 
 static void map_window(bool first, bool second)
 {

@@ -8,26 +8,9 @@
 #define GUEST_PAGING_H
 
 #include "guest.h"
+#include "page.h"
 
 #define TEST_LINEAR 0x40000000ul
-
-enum {
-    P = 1 << 0,
-    W = 1 << 1,
-    U = 1 << 2,
-    A = 1 << 5,
-    D = 1 << 6,
-    LARGE = 1 << 7,
-    G = 1 << 8,
-    /* Bits of the error code. */
-    E_P = 1,
-    E_W = 2,
-    E_U = 4,
-    E_RSVD = 8,
-    E_I = 16,
-    E_PK = 32,
-};
-#define NX (1ull << 63)
 
 enum kind { READ, WRITE, EXECUTE, UPDATE };
 
