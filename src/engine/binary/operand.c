@@ -65,6 +65,12 @@ void operand_register_becomes(struct translator *t, unsigned from, unsigned to, 
             t->held[i] = (struct held){(uint8_t)to, t->held[i].offset - by};
 }
 
+/* What a scratch register that has a displaced register's value is said to hold. */
+static unsigned value_of(unsigned reg)
+{
+    return reg == HOST_R10 ? HELD_R10 : HELD_R11;
+}
+
 unsigned operand_scratch(struct translator *t, unsigned busy)
 {
     unsigned i = t->last_used == 0 ? 1 : 0;
@@ -75,6 +81,48 @@ unsigned operand_scratch(struct translator *t, unsigned busy)
     t->held[i].base = HELD_NOTHING;
     t->last_used = i;
     return register_of(i);
+}
+
+static unsigned find_value(struct translator *t, unsigned reg)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(t->held); i++) {
+        if (t->held[i].base == value_of(reg)) {
+            t->last_used = i;
+            return register_of(i);
+        }
+    }
+    return HOST_NONE;
+}
+
+bool operand_has_value(struct translator *t, unsigned reg)
+{
+    return find_value(t, reg) != HOST_NONE;
+}
+
+unsigned operand_place(struct translator *t, unsigned reg, unsigned busy)
+{
+    unsigned at = find_value(t, reg);
+    return at != HOST_NONE ? at : operand_scratch(t, busy);
+}
+
+unsigned operand_value(struct translator *t, unsigned reg, unsigned busy)
+{
+    unsigned at = find_value(t, reg);
+    if (at != HOST_NONE)
+        return at;
+    at = operand_scratch(t, busy);
+    emit_load(&t->e, at, GS_GPR(reg));
+    t->held[index_of(at)].base = (uint8_t)value_of(reg);
+    return at;
+}
+
+void operand_keep(struct translator *t, unsigned reg, unsigned scratch)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(t->held); i++)
+        if (t->held[i].base == value_of(reg))
+            t->held[i].base = HELD_NOTHING;
+    emit_store(&t->e, scratch, GS_GPR(reg));
+    t->held[index_of(scratch)].base = (uint8_t)value_of(reg);
 }
 
 /* The scratch register that holds an addend for n bytes at [base + disp], or HOST_NONE. */
@@ -218,33 +266,19 @@ bool operand_address(struct translator *t)
 }
 
 /* [register + disp]. */
-static void based_operand(struct translator *t, unsigned n, bool need_register, struct host_mem *m,
-                          unsigned *scratch)
+static void based_operand(struct translator *t, unsigned n, struct host_mem *m)
 {
     unsigned base = t->insn.base;
     int32_t disp = (int32_t)t->insn.disp;
-    if (!displaced(base)) {
-        unsigned a = addend(t, base, base, disp, n, HOST_NONE);
-        *m = (struct host_mem){.base = (uint8_t)base, .index = (uint8_t)a, .disp = disp};
-        if (need_register)
-            *scratch = operand_scratch(t, a);
-        return;
-    }
-    unsigned value = operand_scratch(t, HOST_NONE);
-    emit_load(&t->e, value, GS_GPR(base));
-    unsigned a = addend(t, base, value, disp, n, value);
+    bool far = displaced(base);
+    unsigned value = far ? operand_value(t, base, HOST_NONE) : base;
+    unsigned a = addend(t, base, value, disp, n, far ? value : HOST_NONE);
     *m = (struct host_mem){.base = (uint8_t)value, .index = (uint8_t)a, .disp = disp};
-    if (need_register) {
-        emit_lea(&t->e, 8, value, m);
-        *m = based(value, 0);
-        *scratch = operand_scratch(t, value);
-    }
 }
 
-/* [register + register * scale + disp], at the cost of an instruction more than in two scratch
- * registers: for when the other one holds something. */
-static void indexed_operand(struct translator *t, unsigned n, bool need_register,
-                            struct host_mem *m, unsigned *scratch)
+/* [register + register * scale + disp], of which one may be displaced: at the cost of an
+ * instruction more than in two scratch registers, the other one keeps what it holds. */
+static void indexed_operand(struct translator *t, unsigned n, struct host_mem *m)
 {
     const struct x86_insn *insn = &t->insn;
     struct emit *e = &t->e;
@@ -252,8 +286,13 @@ static void indexed_operand(struct translator *t, unsigned n, bool need_register
                           .index = insn->index,
                           .scale = insn->scale,
                           .disp = (int32_t)insn->disp};
-    unsigned a = operand_scratch(t, HOST_NONE);
-    struct host_mem sum = {.base = insn->base, .index = (uint8_t)a};
+    unsigned value = HOST_NONE;
+    if (displaced(insn->base))
+        at.base = (uint8_t)(value = operand_value(t, insn->base, HOST_NONE));
+    else if (displaced(insn->index))
+        at.index = (uint8_t)(value = operand_value(t, insn->index, HOST_NONE));
+    unsigned a = operand_scratch(t, value);
+    struct host_mem sum = {.base = at.base, .index = (uint8_t)a};
     emit_lea(e, 8, a, &at);
     if (must_check(t, n))
         emit_page_end_check(t, a, n);
@@ -261,8 +300,6 @@ static void indexed_operand(struct translator *t, unsigned n, bool need_register
     emit_lea(e, 8, a, &sum);
     at.base = (uint8_t)a;
     *m = at;
-    if (need_register)
-        *scratch = operand_scratch(t, a);
 }
 
 /* What an operand without registers of its own is relative to: the number, where it is known, or
@@ -294,21 +331,27 @@ static bool is_fixed(const struct translator *t, struct fixed *f)
         *f = (struct fixed){.known = true, .base = HELD_ZERO, .disp = insn->disp};
     else
         return false;
+    uint64_t address = f->number + (uint64_t)f->disp;
+    if (f->known && (int64_t)address == (int32_t)address)
+        *f = (struct fixed){.known = true, .base = HELD_ZERO, .disp = (int64_t)address};
     return f->disp == (int32_t)f->disp;
+}
+
+/* to := the addend of the page that the address is in. */
+static void emit_lookup_number(struct emit *e, unsigned to, uint64_t address)
+{
+    struct host_mem entry = {.base = HOST_NONE, .index = (uint8_t)to, .scale = 3, .gs = true};
+    emit_move_imm(e, to, (uint32_t)(address >> MEMORY_PAGE_BITS));
+    emit_op_mem(e, 8, 0x8b, to, &entry);
 }
 
 /* S2 := number + the addend of the page that number + disp is in. */
 static void emit_lookup_known(struct emit *e, uint64_t number, int32_t disp)
 {
-    uint64_t address = number + (uint64_t)(int64_t)disp;
-    struct host_mem entry = {.base = HOST_NONE, .index = S2, .scale = 3, .gs = true};
     struct host_mem sum = {.base = S2, .index = S1};
-    emit_move_imm(e, S2, (uint32_t)(address >> MEMORY_PAGE_BITS));
-    emit_op_mem(e, 8, 0x8b, S2, &entry);
-    if (number) {
-        emit_move_imm64(e, S1, number);
-        emit_lea(e, 8, S2, &sum);
-    }
+    emit_lookup_number(e, S2, number + (uint64_t)(int64_t)disp);
+    emit_move_imm64(e, S1, number);
+    emit_lea(e, 8, S2, &sum);
 }
 
 static void emit_lookup_fixed(struct translator *t, const struct fixed *f, unsigned n)
@@ -332,11 +375,15 @@ static bool runs_over(const struct fixed *f, unsigned n)
 
 /* The scratch register has the base and the addend in one. */
 static void fixed_operand(struct translator *t, const struct fixed *f, unsigned n,
-                          bool need_register, struct host_mem *m, unsigned *scratch)
+                          struct host_mem *m)
 {
     int32_t disp = (int32_t)f->disp;
     unsigned a = must_check(t, n) ? HOST_NONE : find_held(t, f->base, disp, n, HOST_NONE);
-    if (a == HOST_NONE) {
+    if (a == HOST_NONE && f->known && !f->number) {
+        a = operand_scratch(t, HOST_NONE);
+        emit_lookup_number(&t->e, a, (uint64_t)f->disp);
+        hold(t, a, f->base, disp);
+    } else if (a == HOST_NONE) {
         operand_forget(t);
         if (f->known)
             emit_lookup_known(&t->e, f->number, disp);
@@ -347,29 +394,34 @@ static void fixed_operand(struct translator *t, const struct fixed *f, unsigned 
         hold(t, S2, f->base, disp);
     }
     *m = based(a, disp);
-    if (need_register)
-        *scratch = operand_scratch(t, a);
 }
 
-bool operand_memory(struct translator *t, unsigned n, bool need_register, struct host_mem *m,
-                    unsigned *scratch)
+/* Whether indexed_operand() is for it, and better than both scratch registers. */
+static bool is_indexed(const struct translator *t)
+{
+    const struct x86_insn *insn = &t->insn;
+    bool base = displaced(insn->base), index = displaced(insn->index);
+    return base != index || (!base && operand_holds(t));
+}
+
+bool operand_memory(struct translator *t, unsigned n, struct host_mem *m)
 {
     const struct x86_insn *insn = &t->insn;
     struct emit *e = &t->e;
     struct fixed fixed;
     bool plain = insn->base < 16 && insn->addrsize == 8 && !through_segment(insn);
     if (plain && insn->index == X86_NO_REG) {
-        based_operand(t, n, need_register, m, scratch);
+        based_operand(t, n, m);
         return true;
     }
-    if (plain && !displaced(insn->base) && !displaced(insn->index) && operand_holds(t)) {
-        indexed_operand(t, n, need_register, m, scratch);
+    if (plain && is_indexed(t)) {
+        indexed_operand(t, n, m);
         return true;
     }
     if (is_fixed(t, &fixed)) {
         if (runs_over(&fixed, n))
             return false;
-        fixed_operand(t, &fixed, n, need_register, m, scratch);
+        fixed_operand(t, &fixed, n, m);
         return true;
     }
     if (!operand_address(t))
@@ -378,10 +430,21 @@ bool operand_memory(struct translator *t, unsigned n, bool need_register, struct
         emit_page_end_check(t, S1, n);
     emit_lookup(e, S2, S1);
     *m = (struct host_mem){.base = S1, .index = S2};
-    if (need_register) {
-        emit_lea(e, 8, S1, m);
-        *m = based(S1, 0);
-        *scratch = S2;
+    return true;
+}
+
+bool operand_memory_beside(struct translator *t, unsigned n, struct host_mem *m, unsigned reg,
+                           bool read, unsigned *scratch)
+{
+    if (!operand_memory(t, n, m))
+        return false;
+    if (!operand_has_value(t, reg) && displaced(m->base) && displaced(m->index)) {
+        unsigned sum = m->index;
+        emit_lea(&t->e, 8, sum, m);
+        operand_forget(t);
+        *m = based(sum, 0);
     }
+    unsigned busy = displaced(m->base) ? m->base : m->index;
+    *scratch = read ? operand_value(t, reg, busy) : operand_place(t, reg, busy);
     return true;
 }

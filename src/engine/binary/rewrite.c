@@ -279,20 +279,15 @@ struct stand_ins {
     unsigned n;
 };
 
-static bool add_stand_in(struct stand_ins *s, unsigned guest, unsigned use, const unsigned *free,
-                         unsigned free_count)
+static void add_stand_in(struct stand_ins *s, unsigned guest, unsigned use)
 {
     for (unsigned i = 0; i < s->n; i++) {
         if (s->in[i].guest == guest) {
             s->in[i].use |= use;
-            return true;
+            return;
         }
     }
-    if (s->n == free_count)
-        return false;
-    s->in[s->n] = (struct stand_in){guest, free[s->n], use};
-    s->n++;
-    return true;
+    s->in[s->n++] = (struct stand_in){guest, HOST_NONE, use};
 }
 
 static unsigned stood_in(const struct stand_ins *s, unsigned guest)
@@ -313,53 +308,54 @@ static unsigned field_value(const struct translator *t, unsigned field)
     }
 }
 
-static unsigned count_displaced(const struct translator *t)
+static struct stand_ins find_displaced(const struct translator *t)
 {
-    unsigned n = 0;
+    struct stand_ins s = {.n = 0};
     for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
         unsigned field = register_field(t, i);
         if (field != FIELD_NONE && displaced(field_value(t, field)))
-            n++;
+            add_stand_in(&s, field_value(t, field), operand_use(t, i));
     }
-    return n;
+    return s;
 }
 
-static bool assign_stand_ins(const struct translator *t, struct stand_ins *s, struct operands *o,
-                             const unsigned *free, unsigned free_count)
+/* The instruction's registers as they are numbered on the host. */
+static struct operands stand_in(const struct translator *t, const struct stand_ins *s)
 {
-    o->reg = t->form->flags & X86_FORM_GROUP ? t->insn.modrm >> 3 & 7u : t->insn.reg;
-    o->rm = field_value(t, FIELD_RM);
-    o->vvvv = t->insn.vvvv;
-    for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
-        unsigned field = register_field(t, i);
-        unsigned guest = field_value(t, field);
-        if (field == FIELD_NONE || !displaced(guest))
-            continue;
-        if (!add_stand_in(s, guest, operand_use(t, i), free, free_count))
-            return false;
-    }
+    struct operands o = {.reg = t->form->flags & X86_FORM_GROUP ? t->insn.modrm >> 3 & 7u
+                                                                : t->insn.reg,
+                         .rm = field_value(t, FIELD_RM),
+                         .vvvv = t->insn.vvvv};
     for (unsigned i = 0; i < ARRAY_LEN(t->form->operand); i++) {
         switch (register_field(t, i)) {
-        case FIELD_REG: o->reg = stood_in(s, o->reg); break;
-        case FIELD_RM: o->rm = stood_in(s, o->rm); break;
-        case FIELD_VVVV: o->vvvv = stood_in(s, o->vvvv); break;
+        case FIELD_REG: o.reg = stood_in(s, o.reg); break;
+        case FIELD_RM: o.rm = stood_in(s, o.rm); break;
+        case FIELD_VVVV: o.vvvv = stood_in(s, o.vvvv); break;
         }
     }
-    return true;
+    return o;
 }
 
-static void load_stand_ins(struct translator *t, const struct stand_ins *s)
+static void load_stand_ins(struct translator *t, struct stand_ins *s)
 {
-    for (unsigned i = 0; i < s->n; i++)
-        if (s->in[i].use & READS)
-            emit_load(&t->e, s->in[i].host, GS_GPR(s->in[i].guest));
+    if (s->n == 2 && operand_has_value(t, s->in[1].guest)) { /* which is not to be given up */
+        struct stand_in first = s->in[0];
+        s->in[0] = s->in[1];
+        s->in[1] = first;
+    }
+    for (unsigned i = 0; i < s->n; i++) {
+        struct stand_in *in = &s->in[i];
+        unsigned busy = i ? s->in[0].host : HOST_NONE;
+        in->host =
+            in->use & READS ? operand_value(t, in->guest, busy) : operand_place(t, in->guest, busy);
+    }
 }
 
 static void store_stand_ins(struct translator *t, const struct stand_ins *s)
 {
     for (unsigned i = 0; i < s->n; i++)
         if (s->in[i].use & WRITES)
-            emit_store(&t->e, s->in[i].host, GS_GPR(s->in[i].guest));
+            operand_keep(t, s->in[i].guest, s->in[i].host);
 }
 
 /* ---- instructions ---- */
@@ -374,12 +370,12 @@ static void copy_bytes(struct translator *t)
  * MULX's second result to S1. */
 static bool copy_with_loaded_operand(struct translator *t, const struct encoding *enc)
 {
-    unsigned n = x86_memory_size(&t->insn), scratch, reg = t->insn.reg, vvvv = t->insn.vvvv;
+    unsigned n = x86_memory_size(&t->insn), reg = t->insn.reg, vvvv = t->insn.vvvv;
     struct host_mem m;
     struct operands o = {.reg = S2, .rm = S1, .vvvv = S2};
     bool two_results = strcmp(t->form->mnemonic, "mulx") == 0;
     if (!enc->vex || (n != 4 && n != 8) || !displaced(reg) || !displaced(vvvv) ||
-        !operand_memory(t, n, false, &m, &scratch))
+        !operand_memory(t, n, &m))
         return false;
     emit_op_mem(&t->e, n, 0x8b, S1, &m);
     operand_forget(t);
@@ -394,35 +390,37 @@ static bool copy_with_loaded_operand(struct translator *t, const struct encoding
     return true;
 }
 
+/* The memory operand, with the one displaced register that there may be beside it. */
+static bool copy_operand(struct translator *t, struct stand_ins *s, struct host_mem *m)
+{
+    unsigned n = x86_memory_size(&t->insn);
+    struct stand_in *in = &s->in[0];
+    if (n == 0)
+        return false;
+    return s->n ? operand_memory_beside(t, n, m, in->guest, in->use & READS, &in->host)
+                : operand_memory(t, n, m);
+}
+
 bool rewrite_copy(struct translator *t)
 {
-    static const unsigned both[] = {S1, S2};
+    struct stand_ins s = find_displaced(t);
     struct encoding enc;
-    struct operands o = {.mem = NULL};
-    struct stand_ins s = {.n = 0};
     struct host_mem m;
-    unsigned displaced_registers = count_displaced(t);
-    if (!t->insn.is_mem && displaced_registers == 0) {
+    if (!t->insn.is_mem && s.n == 0) {
         copy_bytes(t);
         return true;
     }
     parse(t, &enc);
     if (t->insn.is_mem && names_high_byte(t))
         return false;
-    if (t->insn.is_mem && displaced_registers > 1)
+    if (t->insn.is_mem && s.n > 1)
         return copy_with_loaded_operand(t, &enc);
-    if (t->insn.is_mem) {
-        unsigned n = x86_memory_size(&t->insn), scratch = S1;
-        if (n == 0 || !operand_memory(t, n, displaced_registers > 0, &m, &scratch) ||
-            !assign_stand_ins(t, &s, &o, &scratch, 1))
-            return false;
-        o.mem = &m;
-    } else {
-        operand_forget(t);
-        if (!assign_stand_ins(t, &s, &o, both, 2))
-            return false;
-    }
-    load_stand_ins(t, &s);
+    if (t->insn.is_mem && !copy_operand(t, &s, &m))
+        return false;
+    if (!t->insn.is_mem)
+        load_stand_ins(t, &s);
+    struct operands o = stand_in(t, &s);
+    o.mem = t->insn.is_mem ? &m : NULL;
     emit_again(t, &enc, &o, x86_form_has(t->form, OPK_Z), t->form->flags & X86_FORM_VVVV);
     store_stand_ins(t, &s);
     return true;
@@ -464,14 +462,14 @@ void rewrite_alone(struct translator *t, unsigned base, unsigned general)
 static bool lea_of_number(struct translator *t, uint64_t number)
 {
     const struct x86_insn *insn = &t->insn;
-    unsigned to = displaced(insn->reg) ? operand_scratch(t, HOST_NONE) : insn->reg;
+    unsigned to = displaced(insn->reg) ? operand_place(t, insn->reg, HOST_NONE) : insn->reg;
     if (insn->opsize == 2)
         return false;
     if (insn->opsize == 4 || insn->addrsize == 4)
         number = (uint32_t)number;
     emit_move_imm64(&t->e, to, number);
     if (displaced(insn->reg))
-        emit_store(&t->e, to, GS_GPR(insn->reg));
+        operand_keep(t, insn->reg, to);
     return true;
 }
 
@@ -490,24 +488,21 @@ bool rewrite_lea(struct translator *t)
         m.base = (uint8_t)first;
         disp += t->next;
     } else if (insn->base != X86_NO_REG && displaced(insn->base)) {
-        first = operand_scratch(t, HOST_NONE);
-        emit_load(e, first, GS_GPR(insn->base));
+        first = operand_value(t, insn->base, HOST_NONE);
         m.base = (uint8_t)first;
     }
-    if (insn->index != X86_NO_REG && displaced(insn->index)) {
-        m.index = (uint8_t)operand_scratch(t, first);
-        emit_load(e, m.index, GS_GPR(insn->index));
-    }
+    if (insn->index != X86_NO_REG && displaced(insn->index))
+        m.index = (uint8_t)operand_value(t, insn->index, first);
     if (disp != (int32_t)disp || insn->opsize == 2)
         return false;
     m.disp = (int32_t)disp;
     if (displaced(insn->reg))
-        to = first != HOST_NONE ? first : operand_scratch(t, HOST_NONE);
+        to = operand_place(t, insn->reg, HOST_NONE);
     if (insn->addrsize == 4)
         emit_byte(e, 0x67);
     emit_lea(e, insn->opsize, to, &m);
     if (displaced(insn->reg))
-        emit_store(e, to, GS_GPR(insn->reg));
+        operand_keep(t, insn->reg, to);
     return true;
 }
 
@@ -541,9 +536,7 @@ bool rewrite_push_reg(struct translator *t)
         rewrite_push(t, reg);
         return true;
     }
-    unsigned value = operand_scratch(t, HOST_NONE);
-    emit_load(&t->e, value, GS_GPR(reg));
-    rewrite_push(t, value);
+    rewrite_push(t, operand_value(t, reg, HOST_NONE));
     return true;
 }
 
@@ -561,7 +554,6 @@ bool rewrite_push_imm(struct translator *t)
 bool rewrite_load_rm(struct translator *t)
 {
     struct host_mem m;
-    unsigned scratch;
     if (!t->insn.is_mem) {
         operand_forget(t);
         if (displaced(t->insn.rm))
@@ -570,7 +562,7 @@ bool rewrite_load_rm(struct translator *t)
             emit_move(&t->e, S1, t->insn.rm);
         return true;
     }
-    if (!operand_memory(t, 8, false, &m, &scratch))
+    if (!operand_memory(t, 8, &m))
         return false;
     emit_op_mem(&t->e, 8, 0x8b, S1, &m);
     operand_forget(t);
@@ -585,19 +577,10 @@ bool rewrite_push_rm(struct translator *t)
     return true;
 }
 
-/* Loads what is on top of the stack into `to`, or a scratch register without one. Returns which. */
-static unsigned load_top(struct translator *t, unsigned to)
-{
-    struct host_mem m = on_stack(t, 0, HOST_NONE);
-    if (to == HOST_NONE)
-        to = operand_scratch(t, m.index);
-    emit_op_mem(&t->e, 8, 0x8b, to, &m);
-    return to;
-}
-
 void rewrite_load_top(struct translator *t)
 {
-    load_top(t, S1);
+    struct host_mem m = on_stack(t, 0, HOST_NONE);
+    emit_op_mem(&t->e, 8, 0x8b, S1, &m);
     operand_forget(t);
 }
 
@@ -606,9 +589,11 @@ bool rewrite_pop_reg(struct translator *t)
     unsigned reg = t->insn.reg;
     if (t->insn.opsize != 8)
         return false;
-    unsigned to = load_top(t, displaced(reg) ? HOST_NONE : reg);
+    struct host_mem m = on_stack(t, 0, HOST_NONE);
+    unsigned to = displaced(reg) ? operand_place(t, reg, m.index) : reg;
+    emit_op_mem(&t->e, 8, 0x8b, to, &m);
     if (displaced(reg))
-        emit_store(&t->e, to, GS_GPR(reg));
+        operand_keep(t, reg, to);
     operand_forget_registers(t, 1u << reg);
     if (reg != HOST_RSP)
         rewrite_move_stack(t, 8);

@@ -39,10 +39,11 @@ struct count_fix {
     bool negative;
 };
 
-/* What a scratch register holds: nothing that is known, or the addend for the page of [base +
- * offset], base being a guest register that is where it was, or one of these; with them the
- * base itself is added in. */
-enum { HELD_ZERO = 0xfa, HELD_GS, HELD_FS, HELD_PAGE, HELD_NOTHING = 0xff };
+/* What a scratch register holds: nothing that is known; or the addend for the page of [base +
+ * offset], base being a guest register that is where it was, or one of HELD_GS and so on, with
+ * which the base itself is added in; or the value of a displaced register, which is in memory, too.
+ */
+enum { HELD_R10 = 0xf8, HELD_R11, HELD_ZERO, HELD_GS, HELD_FS, HELD_PAGE, HELD_NOTHING = 0xff };
 struct held {
     uint8_t base;
     int32_t offset;
@@ -174,16 +175,26 @@ void operand_register_moved(struct translator *t, unsigned reg, int32_t by);
 void operand_register_becomes(struct translator *t, unsigned from, unsigned to, int32_t by);
 /* A scratch register to use; what it held is forgotten. */
 unsigned operand_scratch(struct translator *t, unsigned busy);
+/* The scratch register that then holds the value of a displaced register. */
+unsigned operand_value(struct translator *t, unsigned reg, unsigned busy);
+bool operand_has_value(struct translator *t, unsigned reg);
+/* A scratch register for a displaced register's new value: that of the old one, if one holds it. */
+unsigned operand_place(struct translator *t, unsigned reg, unsigned busy);
+/* The displaced register is given the value that is in the scratch register. */
+void operand_keep(struct translator *t, unsigned reg, unsigned scratch);
 /* The scratch register that then holds the addend for n bytes at [base + disp]; base is not
  * displaced. */
 unsigned operand_addend(struct translator *t, unsigned base, int32_t disp, unsigned n,
                         unsigned busy);
 /* S1 := the linear address of the memory operand. False: it can't be done here. */
 bool operand_address(struct translator *t);
-/* Emits what finds the memory operand of n bytes, and says in `m` where it is then. With
- * need_register, *scratch is a register that is free. */
-bool operand_memory(struct translator *t, unsigned n, bool need_register, struct host_mem *m,
-                    unsigned *scratch);
+/* Emits what finds the memory operand of n bytes, and says in `m` where it is then. False: it can't
+ * be done here. */
+bool operand_memory(struct translator *t, unsigned n, struct host_mem *m);
+/* The same, and a scratch register beside it for a displaced register, with its value if it is
+ * read. */
+bool operand_memory_beside(struct translator *t, unsigned n, struct host_mem *m, unsigned reg,
+                           bool read, unsigned *scratch);
 /* S2 := the addend of the page that the address in S1 is in. */
 void operand_lookup(struct translator *t);
 
