@@ -5,17 +5,8 @@
  */
 #include <pthread.h>
 
-#define RIG_ENGINE engine_hardware
-#include "emulate_rig.h"
 #include "engine/hardware/hardware.h"
-
-static char why[256];
-
-#define NEEDS_KVM()                                                                                \
-    do {                                                                                           \
-        if (!engine_hardware.usable(why, sizeof why))                                              \
-            SKIP(why);                                                                             \
-    } while (0)
+#include "hardware_rig.h"
 
 static void leave_systems_to_kvm(struct rig *r)
 {
@@ -139,20 +130,15 @@ TEST(state_comes_back_from_kvm_as_it_was)
 TEST(registers_of_avx512_come_back_from_kvm)
 {
     struct rig r;
-    struct error err;
     NEEDS_KVM();
     struct x86_model model = *x86_model_find("host");
     x86_model_add_host(&model);
     if (!(model.xcr0 & XCR0_OPMASK))
         SKIP("this host has no AVX-512");
     OPEN(&r, endless);
-    struct x86_state s = rig_state(&r);
-    engine_hardware.vcpu_destroy(r.vcpu);
-    engine_hardware.vm_destroy(r.vm);
-    CHECK(engine_hardware.vm_create(&r.vm, &r.memory, &model, 1, &err) &&
-          engine_hardware.vcpu_create(&r.vcpu, r.vm, 0, &r.host, &err));
-    r.all[0] = r.vcpu;
+    CHECK(rig_remake(&r, &model));
     leave_systems_to_kvm(&r);
+    struct x86_state s = rig_state(&r);
     for (unsigned i = 0; i < 8; i++)
         s.opmask[i] = UINT64_C(0x1234567800000000) + i;
     for (unsigned i = 0; i < 16; i++) {
@@ -246,20 +232,13 @@ static bool open_with_devices(struct rig *r, const uint8_t *code, const uint8_t 
     last.count = 0;
     if (!rig_open(r, code, end))
         return false;
-    struct x86_state s = rig_state(r);
-    RIG_ENGINE.vcpu_destroy(r->vcpu);
     r->host.pio_read = pio_read;
     r->host.pio_write = pio_write;
     r->host.mmio_read = mmio_read;
     r->host.mmio_write = mmio_write;
-    struct error err;
-    engine_hardware.vm_destroy(r->vm);
-    if (!engine_hardware.vm_create(&r->vm, &r->memory, x86_model_find("x86-64-v2"), 1, &err) ||
-        !engine_hardware.vcpu_create(&r->vcpu, r->vm, 0, &r->host, &err))
+    if (!rig_remake(r, x86_model_find("x86-64-v2")))
         return false;
-    r->all[0] = r->vcpu;
     leave_systems_to_kvm(r);
-    engine_hardware.set_state(r->vcpu, &s);
     return true;
 }
 

@@ -5,8 +5,7 @@
  */
 #include <pthread.h>
 
-#define RIG_ENGINE engine_hardware
-#include "emulate_rig.h"
+#include "hardware_rig.h"
 #include "x86/flags.h"
 
 enum {
@@ -26,14 +25,6 @@ enum {
 
 enum { KERNEL_CS = 0x10, KERNEL_SS = 0x18, USER_SS = 0x2b, USER_CS = 0x33, TSS_SELECTOR = 0x38 };
 enum { SYSTEM_CALL = VECTORS };
-
-static char why[256];
-
-#define NEEDS_KVM()                                                                                \
-    do {                                                                                           \
-        if (!engine_hardware.usable(why, sizeof why))                                              \
-            SKIP(why);                                                                             \
-    } while (0)
 
 /* ---- a system ---- */
 
@@ -101,11 +92,11 @@ static bool open_user(struct rig *r, const uint8_t *code, const uint8_t *end)
     return true;
 }
 
-/* At which of the stubs the vCPU has halted. */
-static unsigned halted_at(struct rig *r)
+/* Runs it to a HLT, and returns which of the stubs that is. */
+static unsigned run_to_stub(struct rig *r)
 {
-    struct x86_state s = rig_state(r);
-    return (unsigned)(s.rip - STUBS - 1);
+    CHECK_EQ(engine_hardware.run(r->vcpu, UINT64_MAX), ENGINE_HALTED);
+    return (unsigned)(rig_state(r).rip - STUBS - 1);
 }
 
 static uint64_t pushed(struct rig *r, unsigned word)
@@ -157,8 +148,7 @@ static void check_way(unsigned i)
     bool jumped = ways[i].at >= 0x1000;
     uint64_t rip = jumped ? ways[i].cr2 : GUEST + ways[i].at;
     CHECK(open_user(&r, ways[i].code, ways[i].end));
-    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_HALTED);
-    CHECK_EQ(halted_at(&r), ways[i].vector);
+    CHECK_EQ(run_to_stub(&r), ways[i].vector);
     if (has_error)
         CHECK_EQ(pushed(&r, 0), (uint64_t)ways[i].error);
     CHECK_EQ(pushed(&r, has_error), rip);
@@ -182,9 +172,8 @@ TEST(system_calls_reach_the_system)
     struct rig r;
     NEEDS_KVM();
     CHECK(open_user(&r, calls, calls_end));
-    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_HALTED);
+    CHECK_EQ(run_to_stub(&r), SYSTEM_CALL);
     struct x86_state s = rig_state(&r);
-    CHECK_EQ(halted_at(&r), SYSTEM_CALL);
     CHECK_EQ(s.gpr[X86_RAX], 7);
     CHECK_EQ(s.gpr[X86_RCX], GUEST + (uint64_t)(calls_end - calls) - 1);
     CHECK_EQ(s.gpr[11], FLAG_1 | FLAG_IF | FLAG_DF);
@@ -217,19 +206,11 @@ TEST(interrupts_stop_a_user)
     pthread_t thread;
     NEEDS_KVM();
     CHECK(open_user(&r, spins, spins_end));
-    struct x86_state s = rig_state(&r);
-    struct error err;
-    engine_hardware.vcpu_destroy(r.vcpu);
-    engine_hardware.vm_destroy(r.vm);
     r.host.interrupt_acknowledge = one_interrupt;
-    CHECK(engine_hardware.vm_create(&r.vm, &r.memory, x86_model_find("x86-64-v2"), 1, &err));
-    CHECK(engine_hardware.vcpu_create(&r.vcpu, r.vm, 0, &r.host, &err));
-    r.all[0] = r.vcpu;
-    engine_hardware.set_state(r.vcpu, &s);
+    CHECK(rig_remake(&r, x86_model_find("x86-64-v2")));
     CHECK(pthread_create(&thread, NULL, raise_it, &r) == 0);
-    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_HALTED);
+    CHECK_EQ(run_to_stub(&r), 0x40);
     pthread_join(thread, NULL);
-    CHECK_EQ(halted_at(&r), 0x40);
     CHECK_EQ(pushed(&r, 1), USER_CS);
     CHECK_EQ(pushed(&r, 2) & FLAG_IF, FLAG_IF);
     rig_close(&r);
@@ -263,8 +244,7 @@ TEST(users_see_what_the_system_maps)
     put_system(&r, maps, maps_end);
     *(uint32_t *)memory_at(&r, PAGE_A) = 0x1111;
     *(uint32_t *)memory_at(&r, PAGE_B) = 0x2222;
-    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_HALTED);
-    CHECK_EQ(halted_at(&r), X86_UD);
+    CHECK_EQ(run_to_stub(&r), X86_UD);
     CHECK_EQ(rig_state(&r).gpr[X86_RAX], 0x1111);
     CHECK_EQ(rig_state(&r).gpr[X86_RBX], 0x2222);
     rig_close(&r);
@@ -281,8 +261,7 @@ TEST(systems_run_what_users_have_written)
     NEEDS_KVM();
     CHECK(open_user(&r, changes, changes_end));
     put_system(&r, answers, answers_end);
-    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_HALTED);
-    CHECK_EQ(halted_at(&r), X86_UD);
+    CHECK_EQ(run_to_stub(&r), X86_UD);
     CHECK_EQ(rig_state(&r).gpr[12], 1);
     CHECK_EQ(rig_state(&r).gpr[13], 2);
     CHECK_EQ(rig_state(&r).gpr[X86_RAX], 3);
@@ -311,8 +290,7 @@ TEST(programs_that_begin_see_the_machines_processor)
     memory_write(&r.memory, s.gpr[X86_RSP], frame, sizeof frame);
     memory_write(&r.memory, SYSTEM, begins, 2);
     engine_hardware.set_state(r.vcpu, &s);
-    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_HALTED);
-    CHECK_EQ(halted_at(&r), X86_UD);
+    CHECK_EQ(run_to_stub(&r), X86_UD);
     CHECK_EQ(rig_state(&r).gpr[X86_RBX] & (AVX2 | AVX512F), 0); /* x86-64-v2 has neither */
     rig_close(&r);
 }
@@ -325,8 +303,7 @@ TEST(registers_that_the_processor_lacks_are_undefined)
     struct rig r;
     NEEDS_KVM();
     CHECK(open_user(&r, uses_avx512, uses_avx512_end));
-    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_HALTED);
-    CHECK_EQ(halted_at(&r), X86_UD);
+    CHECK_EQ(run_to_stub(&r), X86_UD);
     CHECK_EQ(pushed(&r, 1), USER_CS);
     rig_close(&r);
 }
