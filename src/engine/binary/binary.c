@@ -102,7 +102,7 @@ static void ask_all(void *ctx)
 /* A bit for each byte of RAM. */
 static size_t marks_size(const struct binary_vm *b)
 {
-    return b->windows.size / 8;
+    return b->windows.size / 8 + 1; /* binary_vm.overran has one bit more */
 }
 
 static uint8_t *make_marks(const struct binary_vm *b)
@@ -116,8 +116,8 @@ static void free_vm(struct binary_vm *b)
 {
     if (b->checked)
         munmap(b->checked, marks_size(b));
-    if (b->alone)
-        munmap(b->alone, marks_size(b));
+    if (b->overran)
+        munmap(b->overran, marks_size(b));
     perf_map_close(&b->perf_map);
     code_destroy(&b->code);
     windows_destroy(&b->windows);
@@ -133,11 +133,11 @@ static bool make_vm(struct binary_vm *b, struct engine_vm *vm, struct error *err
         return false;
     b->windows.tables = TABLES_OF_A_VCPU * vm->vcpus;
     b->checked = make_marks(b);
-    b->alone = make_marks(b);
+    b->overran = make_marks(b);
     binary_tsc_init(&b->tsc);
     if (!binary_fpu_find(b, vm->model, err))
         return false;
-    if (!b->checked || !b->alone || !binary_emit_pieces(b))
+    if (!b->checked || !b->overran || !binary_emit_pieces(b))
         return error_set(err, "engine binary: no memory");
     return binary_signals_install(err);
 }

@@ -237,7 +237,8 @@ struct binary_vm {
     unsigned writes;
     uint8_t *checked; /* a bit for each byte of RAM: the accesses of the instruction there need a
                          look at page ends */
-    uint8_t *alone;   /* the same: they need an addend of their own */
+    uint8_t *overran; /* the same: they have run over the end of the page that their addend was for;
+                         at the instruction's second byte: they have done so again */
 };
 
 /* enter.S: runs translated code at context->code until it leaves, for context->reason. */

@@ -167,11 +167,20 @@ static bool fill(struct binary_vcpu *b, const struct access *a)
     return true;
 }
 
-/* From now on the accesses of the instruction at gpa are translated with more care. */
-static void mark(struct binary_vcpu *b, uint8_t *marks, uint64_t gpa)
+/* Of the guest's byte at gpa in the bits of struct binary_vm. */
+static uint64_t ram_offset(const struct binary_vcpu *b, uint64_t gpa)
 {
     const struct memory_region *r = memory_find(b->v->vm->memory, gpa);
-    uint64_t offset = r->offset + (gpa - r->gpa);
+    return r->offset + (gpa - r->gpa);
+}
+
+static bool is_marked(const uint8_t *marks, uint64_t offset)
+{
+    return marks[offset / 8] >> (offset % 8) & 1;
+}
+
+static void mark(uint8_t *marks, uint64_t offset)
+{
     __atomic_fetch_or(&marks[offset / 8], (uint8_t)(1u << (offset % 8)), __ATOMIC_RELAXED);
 }
 
@@ -186,14 +195,26 @@ static void drop_block(struct binary_vcpu *b, uint32_t n)
         gate_open(&b->v->vm->gate, true);
 }
 
-/* Executes it, and has its block made again with care of one kind. It has faulted once for want of
- * it: a fault costs thousands of times what the care does. */
-static enum engine_exit take_care(struct binary_vcpu *b, uint8_t *marks, uint64_t gpa)
+/* Executes the instruction at RIP, and has its block made again: with more care, by what has been
+ * marked. A fault costs thousands of times what the care does that avoids it. */
+static enum engine_exit take_care(struct binary_vcpu *b)
 {
-    mark(b, marks, gpa);
     drop_block(b, b->resume_block);
     binary_forget_place(b);
     return binary_emulate_one(b);
+}
+
+static enum engine_exit after_overrun(struct binary_vcpu *b, uint64_t gpa)
+{
+    uint64_t offset = ram_offset(b, gpa);
+    mark(b->vm->overran, is_marked(b->vm->overran, offset) ? offset + 1 : offset);
+    return take_care(b);
+}
+
+static enum engine_exit after_crossing(struct binary_vcpu *b, uint64_t gpa)
+{
+    mark(b->vm->checked, ram_offset(b, gpa));
+    return take_care(b);
 }
 
 enum engine_exit binary_after_fault(struct binary_vcpu *b)
@@ -218,9 +239,9 @@ enum engine_exit binary_after_fault(struct binary_vcpu *b)
             return ENGINE_LIMIT;
         }
         if (all) /* they are where they should be: one went by another's addend */
-            return take_care(b, b->vm->alone, gpa);
+            return after_overrun(b, gpa);
         if (done < n && crosses_page(&access[done]))
-            return take_care(b, b->vm->checked, gpa);
+            return after_crossing(b, gpa);
         if (done < n) {
             b->retry_rip = c->s.rip;
             b->retry_lin = access[done].lin;

@@ -6,13 +6,10 @@
  * registers of the address do not change or change by a known number. It is good for everything
  * within a page's length of the address it was looked up for: what lies in the same page is right,
  * and the pages next to it are guard pages in the window that the addend leads to (windows.h), so
- * that an access that should have had another addend faults and has one of its own from then on
- * (fault.c).
+ * that an access that should have had another addend faults. From then on it goes only by an addend
+ * of something close by, and if that fails, too, by one of its own (fault.c).
  */
 #include "engine/binary/translator.h"
-
-/* As far from the address of its lookup an addend may be used. */
-enum { REACH = MEMORY_PAGE_SIZE };
 
 /* ---- what the scratch registers hold ---- */
 
@@ -125,19 +122,29 @@ void operand_keep(struct translator *t, unsigned reg, unsigned scratch)
     t->held[index_of(scratch)].base = (uint8_t)value_of(reg);
 }
 
-/* The scratch register that holds an addend for n bytes at [base + disp], or HOST_NONE. */
+/* How far n bytes at disp reach from an offset. */
+static int64_t distance(int32_t offset, int32_t disp, unsigned n)
+{
+    int64_t from = (int64_t)disp - offset;
+    return from < 0 ? -from : from + n;
+}
+
+/* The scratch register that holds the nearest addend for n bytes at [base + disp], or HOST_NONE. */
 static unsigned find_held(struct translator *t, unsigned base, int32_t disp, unsigned n,
                           unsigned busy)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(t->held) && !t->alone; i++) {
+    unsigned found = HOST_NONE;
+    int64_t least = t->reach;
+    for (unsigned i = 0; i < ARRAY_LEN(t->held); i++) {
         const struct held *h = &t->held[i];
-        int64_t from = (int64_t)disp - h->offset;
-        if (h->base == base && from >= -REACH && from + n <= REACH && register_of(i) != busy) {
+        int64_t far = distance(h->offset, disp, n);
+        if (h->base == base && far <= least && register_of(i) != busy) {
+            found = register_of(i);
+            least = far;
             t->last_used = i;
-            return register_of(i);
         }
     }
-    return HOST_NONE;
+    return found;
 }
 
 static void hold(struct translator *t, unsigned scratch, unsigned base, int32_t offset)
@@ -201,7 +208,7 @@ static unsigned addend(struct translator *t, unsigned base, unsigned value, int3
     if (to != HOST_NONE)
         return to;
     to = operand_scratch(t, busy);
-    bool near = !t->alone && disp >= -REACH && disp + (int32_t)n <= REACH;
+    bool near = t->reach == OPERAND_REACH && distance(0, disp, n) <= OPERAND_REACH;
     if (!near && disp)
         emit_lea(e, 8, to, &at);
     emit_lookup(e, to, near || !disp ? value : to);

@@ -87,10 +87,21 @@ static bool must_check(const struct binary_vm *vm, uint64_t offset)
     return !vm->windows.guarded || vm->checked[offset / 8] >> (offset % 8) & 1;
 }
 
-/* The same of accesses that run over the end of the page that their addend is for. */
-static bool is_alone(const struct binary_vm *vm, uint64_t offset)
+static bool overran(const struct binary_vm *vm, uint64_t offset)
 {
-    return !vm->windows.guarded || vm->alone[offset / 8] >> (offset % 8) & 1;
+    return vm->overran[offset / 8] >> (offset % 8) & 1;
+}
+
+/* How far from the address of its lookup an addend serves the instruction there: an object or a
+ * stack frame that begins in one page and ends in the next is two for it, once that is known. */
+static int32_t reach(const struct binary_vm *vm, uint64_t offset)
+{
+    enum { OBJECT = 128 };
+    if (!vm->windows.guarded)
+        return 0;
+    if (!overran(vm, offset))
+        return OPERAND_REACH;
+    return overran(vm, offset + 1) ? 0 : OBJECT;
 }
 
 /* Decodes the instruction at t->at. What is no instruction is left to C, which raises the fault. */
@@ -134,7 +145,7 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
             return n;
         }
         t->check = must_check(t->vm, ram_offset + t->at);
-        t->alone = is_alone(t->vm, ram_offset + t->at);
+        t->reach = reach(t->vm, ram_offset + t->at);
         enum how how = binary_how(&t->insn, t->key, t->vm->vm->model);
         ended = translate_insn(t, how);
         count_kind(t, from);

@@ -78,7 +78,7 @@ struct translator {
     unsigned done; /* instructions before the one at `at` */
     unsigned fixes;
     bool check;          /* its accesses are looked at for page ends */
-    bool alone;          /* its accesses have lookups of their own */
+    int32_t reach;       /* as far from the address of its lookup an addend may serve it */
     struct held held[2]; /* by S1 and S2, from one instruction to the next */
     unsigned last_used;
     uint8_t kind[TRANSLATOR_INSNS]; /* enum code_kind of each instruction */
@@ -164,8 +164,10 @@ bool rewrite_load_rm(struct translator *t);
 /* After an instruction for which how_keeps_addends(): what it changed is held no more. */
 void rewrite_note_written(struct translator *t, enum how how);
 
-/* operand.c: memory operands. `busy` is a scratch register that is not to be touched, or HOST_NONE.
- */
+/* operand.c: memory operands. An addend is good for what lies no farther than this from the address
+ * that it was looked up for. `busy` is a scratch register that is not
+ * to be touched, or HOST_NONE. */
+enum { OPERAND_REACH = MEMORY_PAGE_SIZE };
 /* What the scratch registers hold is not known any more; whether anything is. */
 void operand_forget(struct translator *t);
 bool operand_holds(const struct translator *t);
