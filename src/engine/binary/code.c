@@ -14,7 +14,7 @@ enum { X86_TAIL_MOST = 14 };
 enum {
     CODE_SIZE = 24 << 20,
     CODE_LEAST = 256 << 10,
-    BLOCKS = 1 << 18,
+    BLOCKS = 1 << CODE_NUMBER_BITS,
     POINTS = 1 << 21,
     LINKS = 1 << 19,
     BLOCK_CODE_MOST = 16 << 10,
@@ -54,10 +54,11 @@ bool code_create(struct code *c, struct error *err)
     *c = (struct code){.size = CODE_SIZE, .blocks = 1};
     pthread_mutex_init(&c->lock, NULL);
     c->block = reserve(BLOCKS * sizeof *c->block);
+    c->hash_next = reserve(BLOCKS * sizeof *c->hash_next);
     c->point = reserve(POINTS * sizeof *c->point);
     c->kind = reserve(POINTS * sizeof *c->kind);
     c->link = reserve(LINKS * sizeof *c->link);
-    if (!c->block || !c->point || !c->kind || !c->link || !map_code(c)) {
+    if (!c->block || !c->hash_next || !c->point || !c->kind || !c->link || !map_code(c)) {
         error_errno(err, "engine binary: the host gives no memory to run translated code from; "
                          "use --engine emulate");
         code_destroy(c);
@@ -75,6 +76,7 @@ static void release(void *p, size_t size)
 void code_destroy(struct code *c)
 {
     release(c->block, BLOCKS * sizeof *c->block);
+    release(c->hash_next, BLOCKS * sizeof *c->hash_next);
     release(c->point, POINTS * sizeof *c->point);
     release(c->kind, POINTS * sizeof *c->kind);
     release(c->link, LINKS * sizeof *c->link);
@@ -85,15 +87,35 @@ void code_destroy(struct code *c)
 
 /* ---- blocks ---- */
 
+static uint32_t hash(uint64_t value, uint32_t key)
+{
+    value ^= key * UINT64_C(0xc2b2ae3d27d4eb4f);
+    return (uint32_t)(value * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+}
+
+/* Neighbours in a page are neighbours here: a block's branches mostly lead near it. */
 static unsigned hash_address(uint64_t gpa, uint32_t key)
 {
-    uint64_t h = (gpa ^ (uint64_t)key << 40) * UINT64_C(0x9e3779b97f4a7c15);
-    return (unsigned)(h >> (64 - CODE_HASH_BITS));
+    enum { APART = 8 };
+    unsigned in_page = gpa & (MEMORY_PAGE_SIZE - 1);
+    return ((hash(gpa >> MEMORY_PAGE_BITS, key) >> (32 - CODE_HASH_BITS)) + in_page / APART) %
+           CODE_HASH;
 }
 
 static unsigned hash_page(uint64_t gpa)
 {
-    return hash_address(gpa >> MEMORY_PAGE_BITS, 0);
+    return hash(gpa >> MEMORY_PAGE_BITS, 0) >> (32 - CODE_PAGES_BITS);
+}
+
+/* What tells a block from others of its chain, in the bits above its number. */
+static uint32_t mark(uint64_t gpa, uint32_t key)
+{
+    return hash(gpa, key) & ~(BLOCKS - 1u);
+}
+
+static uint32_t number(uint32_t marked)
+{
+    return marked & (BLOCKS - 1u);
 }
 
 bool code_has_room(const struct code *c)
@@ -118,11 +140,11 @@ static uint32_t enter(struct code *c, const struct translation *t, unsigned n)
     c->block[b].code = c->used;
     c->block[b].size = (uint16_t)n;
     c->block[b].linked_from = NO_LINK;
-    c->block[b].hash_next = c->by_address[h];
+    c->hash_next[b] = c->by_address[h];
     c->block[b].page_next = c->by_page[p];
     c->by_page[p] = b;
     __atomic_store_n(&c->blocks, b + 1, __ATOMIC_RELEASE);
-    __atomic_store_n(&c->by_address[h], b, __ATOMIC_RELEASE);
+    __atomic_store_n(&c->by_address[h], mark(t->gpa, t->key) | b, __ATOMIC_RELEASE);
     return b;
 }
 
@@ -170,13 +192,19 @@ void code_flush(struct code *c)
     c->flushes++;
 }
 
+static bool is_at(const struct translation *t, uint64_t gpa, uint32_t key, uint64_t gpa2,
+                  uint64_t va)
+{
+    return t->gpa == gpa && t->key == key && t->gpa2 == gpa2 && t->va == va && !t->dropped;
+}
+
 uint32_t code_find(const struct code *c, uint64_t gpa, uint32_t key, uint64_t gpa2, uint64_t va)
 {
-    uint32_t b = __atomic_load_n(&c->by_address[hash_address(gpa, key)], __ATOMIC_ACQUIRE);
-    while (b && (c->block[b].gpa != gpa || c->block[b].key != key || c->block[b].gpa2 != gpa2 ||
-                 c->block[b].va != va || c->block[b].dropped))
-        b = c->block[b].hash_next;
-    return b;
+    const uint32_t *at = &c->by_address[hash_address(gpa, key)], wanted = mark(gpa, key);
+    for (uint32_t b; (b = __atomic_load_n(at, __ATOMIC_ACQUIRE)); at = &c->hash_next[number(b)])
+        if (b - number(b) == wanted && is_at(&c->block[number(b)], gpa, key, gpa2, va))
+            return number(b);
+    return NO_BLOCK;
 }
 
 static bool same_page(uint64_t a, uint64_t b)
@@ -205,22 +233,29 @@ static void make_stale(struct code *c, uint32_t b, const uint8_t *stale)
     c->dropped++;
 }
 
-/* Takes dropped blocks out of a chain. */
-static void unchain(struct code *c, uint32_t *head, bool page_chain)
+/* Takes dropped blocks out of a chain. Others may be on their way along it. */
+static void unchain_address(struct code *c, uint64_t gpa, uint32_t key)
 {
-    while (*head) {
-        struct translation *t = &c->block[*head];
-        if (t->dropped)
-            *head = page_chain ? t->page_next : t->hash_next;
+    uint32_t *at = &c->by_address[hash_address(gpa, key)];
+    while (*at) {
+        uint32_t *next = &c->hash_next[number(*at)];
+        if (c->block[number(*at)].dropped)
+            __atomic_store_n(at, *next, __ATOMIC_RELEASE);
         else
-            head = page_chain ? &t->page_next : &t->hash_next;
+            at = next;
     }
 }
 
-static void forget(struct code *c, const struct translation *t)
+static void unchain_page(struct code *c, uint64_t gpa)
 {
-    unchain(c, &c->by_address[hash_address(t->gpa, t->key)], false);
-    unchain(c, &c->by_page[hash_page(t->gpa)], true);
+    uint32_t *at = &c->by_page[hash_page(gpa)];
+    while (*at) {
+        struct translation *t = &c->block[*at];
+        if (t->dropped)
+            *at = t->page_next;
+        else
+            at = &t->page_next;
+    }
 }
 
 void code_lead(struct code *c, uint32_t n, uint32_t b)
@@ -253,7 +288,7 @@ void code_drop_one(struct code *c, uint32_t b, const uint8_t *stale)
         return;
     if (t->twin) { /* only stands for another */
         t->dropped = true;
-        unchain(c, &c->by_page[hash_page(t->gpa)], true);
+        unchain_page(c, t->gpa);
         b = t->twin;
         t = &c->block[b];
         if (t->dropped)
@@ -261,7 +296,8 @@ void code_drop_one(struct code *c, uint32_t b, const uint8_t *stale)
     }
     unlink_all(c, t);
     make_stale(c, b, stale);
-    forget(c, t);
+    unchain_address(c, t->gpa, t->key);
+    unchain_page(c, t->gpa);
 }
 
 unsigned code_drop(struct code *c, uint64_t gpa, uint64_t len, const uint8_t *stale)

@@ -46,12 +46,13 @@ struct translation {
     uint32_t points; /* index of its first struct point; there are insns + 1 */
     uint32_t first_link;
     uint16_t links;
+    bool dropped;
+    bool scattered;       /* over its page: it has followed branches */
     uint32_t linked_from; /* the first link that leads here, or NO_LINK */
     uint32_t twin;        /* of an entry that only stands for the second page of another block */
-    uint32_t hash_next, page_next;
-    bool dropped;
-    bool scattered; /* over its page: it has followed branches */
+    uint32_t page_next;
 };
+_Static_assert(sizeof(struct translation) == 64, "a look at one is one line of the host's cache");
 
 /* A direct branch out of a block, to the same page if it is not bound: it leads to its target while
  * that exists, and to what leaves translated code else. */
@@ -65,18 +66,24 @@ struct link {
     uint32_t next;  /* of the links that lead there, or NO_LINK */
 };
 
-enum { CODE_HASH_BITS = 17, CODE_HASH = 1 << CODE_HASH_BITS };
+/* Chains of blocks by address and mode, and by page. Most of what is looked for is not there, and
+ * the blocks are far apart in the host's memory: what stands for a block in a chain by address is
+ * its number with bits of its hash above, and the chain goes on beside the blocks, so that only
+ * what is found is looked at. */
+enum { CODE_HASH_BITS = 17, CODE_PAGES_BITS = 14, CODE_NUMBER_BITS = 18 };
+enum { CODE_HASH = 1 << CODE_HASH_BITS, CODE_PAGES = 1 << CODE_PAGES_BITS };
 
 struct code {
     pthread_mutex_t lock;
     uint8_t *write, *run;       /* the two mappings */
     uint32_t size, used, fixed; /* fixed: behind the pieces that are never dropped */
     struct translation *block;
+    uint32_t *hash_next; /* of each block */
     struct point *point;
     uint8_t *kind; /* enum code_kind of each point's instruction, where that is measured */
     struct link *link;
     uint32_t blocks, points, links;
-    uint32_t by_address[CODE_HASH], by_page[CODE_HASH];
+    uint32_t by_address[CODE_HASH], by_page[CODE_PAGES];
     uint64_t made, dropped, flushes;
 };
 
