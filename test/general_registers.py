@@ -13,8 +13,8 @@ import sys
 # translating, looking at a model's name, `emulate`'s own loop.
 ALLOWED = {
     "x86_model_find", "vcpu_create", "cache_init", "code_create", "code_flush", "spaces_create",
-    "binary_how", "assign_stand_ins", "emit_again", "emit_bytes", "rewrite_copy",
-    "copy_with_loaded_operand", "operand_use", "rewrite_note_written", "usable", "vm_create", "how_named",
+    "binary_learn_forms", "compare", "assign_stand_ins", "emit_again", "emit_bytes", "rewrite_copy",
+    "copy_with_loaded_operand", "usable", "vm_create", "how_named",
     "x86_model_has", "fetch_bytes", "bounce_create", "map_all",
     "binary_translate", "write_piece", "perf_map_add", "perf_map_open",
 }

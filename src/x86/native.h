@@ -18,13 +18,12 @@ static inline bool x86_is_native(const struct x86_model *m, const struct x86_for
 enum x86_native_state { X86_NATIVE_SSE, X86_NATIVE_AVX, X86_NATIVE_AVX512 };
 
 /* Forms on mask registers are VEX-encoded and AVX-512's. */
-static inline enum x86_native_state x86_native_state(const struct x86_insn *insn)
+static inline enum x86_native_state x86_native_state(const struct x86_form *form)
 {
-    unsigned feature = x86_form(insn)->feature;
-    if ((insn->prefixes & X86_PREFIX_EVEX) ||
-        (feature >= X86_FEATURE_AVX512F && feature <= X86_FEATURE_AVX512FP16))
+    if ((form->flags & X86_FORM_EVEX) ||
+        (form->feature >= X86_FEATURE_AVX512F && form->feature <= X86_FEATURE_AVX512FP16))
         return X86_NATIVE_AVX512;
-    return insn->prefixes & X86_PREFIX_VEX ? X86_NATIVE_AVX : X86_NATIVE_SSE;
+    return form->flags & X86_FORM_VEX ? X86_NATIVE_AVX : X86_NATIVE_SSE;
 }
 
 /* Whether an instruction in C is one for x86_cpu.native: it has no semantics here, or they would

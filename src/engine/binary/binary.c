@@ -119,6 +119,7 @@ static void free_vm(struct binary_vm *b)
     if (b->overran)
         munmap(b->overran, marks_size(b));
     perf_map_close(&b->perf_map);
+    free(b->forms);
     code_destroy(&b->code);
     windows_destroy(&b->windows);
     free(b);
@@ -134,10 +135,11 @@ static bool make_vm(struct binary_vm *b, struct engine_vm *vm, struct error *err
     b->windows.tables = TABLES_OF_A_VCPU * vm->vcpus;
     b->checked = make_marks(b);
     b->overran = make_marks(b);
+    b->forms = binary_learn_forms(vm->model);
     binary_tsc_init(&b->tsc);
     if (!binary_fpu_find(b, vm->model, err))
         return false;
-    if (!b->checked || !b->overran || !binary_emit_pieces(b))
+    if (!b->checked || !b->overran || !b->forms || !binary_emit_pieces(b))
         return error_set(err, "engine binary: no memory");
     return binary_signals_install(err);
 }

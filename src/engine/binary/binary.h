@@ -220,6 +220,7 @@ struct binary_tsc {
 struct binary_vm {
     struct engine_vm *vm;
     struct code code;
+    struct form_facts *forms; /* by x86_insn.form */
     struct windows windows;
     struct perf_map perf_map;
     bool measures;          /* what runs, and what is spent on leaving: statistics.c */
@@ -245,6 +246,9 @@ struct binary_vm {
 void binary_enter(struct context *c);
 /* Where translated code and the signal handler go to leave. */
 void binary_leave(void);
+
+/* form.c: for the model; NULL: no memory. */
+struct form_facts *binary_learn_forms(const struct x86_model *model);
 
 /* translate.c: the block at gpa for the key; NO_BLOCK: its first instruction goes on in another
  * page. With gpa2, that page, a block of that instruction. Takes no lock; the caller holds

@@ -574,7 +574,7 @@ static bool take(struct x86_cpu *c, const struct op *op, struct native *n)
 
 static void check_enabled(struct x86_cpu *c, const struct x86_insn *insn)
 {
-    switch (x86_native_state(insn)) {
+    switch (x86_native_state(x86_form(insn))) {
     case X86_NATIVE_SSE: sse_check(c); break;
     case X86_NATIVE_AVX: avx_check(c); break;
     case X86_NATIVE_AVX512:
@@ -590,7 +590,7 @@ static void check_alignment(struct x86_cpu *c, const struct native *n, uint64_t 
 {
     bool aligned =
         begins_with(n->form->mnemonic, "vmova") || begins_with(n->form->mnemonic, "vmovdqa") ||
-        begins_with(n->form->mnemonic, "vmovnt") || x86_native_state(&n->insn) == X86_NATIVE_SSE;
+        begins_with(n->form->mnemonic, "vmovnt") || x86_native_state(n->form) == X86_NATIVE_SSE;
     if (aligned && !n->masked && n->size && lin % n->size)
         x86_raise_gp0(c);
 }

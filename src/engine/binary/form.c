@@ -1,28 +1,59 @@
 /*
- * How each instruction form is run. What is not named here, and is not system, privileged or
- * outside the processor's model, computes on registers, flags and the memory its ModRM byte names:
- * it is copied.
+ * What the translator is to know of each instruction form, worked out once for the machine's model:
+ * by names, it would take as long as the rest of a translation.
+ *
+ * What is not named here, and is not system, privileged or outside the processor's model, computes
+ * on registers, flags and the memory its ModRM byte names: it is copied.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "engine/binary/translator.h"
 #include "x86/native.h"
 
-/* At which levels a form is run so; at the others it is emulated. */
-enum level { ANY, KERNEL, USER };
+/* Sorted tables whose entries begin with a name. */
+static int compare(const void *name, const void *entry)
+{
+    return strcmp(name, *(const char *const *)entry);
+}
+
+static const void *find(const char *name, const void *table, size_t n, size_t size)
+{
+    return bsearch(name, table, n, size, compare);
+}
+
+#define FIND(table, name) find(name, table, ARRAY_LEN(table), sizeof *(table))
+
+/* ---- how it is run ---- */
+
+/* In which modes a form is run so; in others it is emulated. */
+enum mode { ANY, KERNEL, USER, WITH_PKU };
+static const struct {
+    uint8_t bits, are;
+} modes[] = {
+    [ANY] = {0, 0},
+    [KERNEL] = {KEY_USER, 0},
+    [USER] = {KEY_USER, KEY_USER},
+    [WITH_PKU] = {KEY_PKU, KEY_PKU},
+};
 
 struct named {
     const char *sem;
     enum how how;
-    enum level level;
+    enum mode mode;
 };
 
 /* By the name of the semantic function. Sorted. */
 static const struct named named[] = {
     {"arpl", HOW_EMULATE},
+    {"bt", HOW_BIT_STRING},
+    {"btc", HOW_BIT_STRING},
+    {"btr", HOW_BIT_STRING},
+    {"bts", HOW_BIT_STRING},
     {"call", HOW_CALL},
     {"call_rm", HOW_CALL_RM},
+    {"clac", HOW_CLAC, KERNEL},
     {"clflush", HOW_EMULATE},
     {"cli", HOW_CLI, KERNEL},
     {"cpuid", HOW_EMULATE},
@@ -76,11 +107,12 @@ static const struct named named[] = {
     {"pushf", HOW_PUSHF},
     {"rdfsbase", HOW_BASE},
     {"rdgsbase", HOW_BASE},
-    {"rdpkru", HOW_RDPKRU},
+    {"rdpkru", HOW_RDPKRU, WITH_PKU},
     {"rdpmc", HOW_EMULATE},
     {"rdtsc", HOW_RDTSC},
     {"rdtscp", HOW_RDTSC},
     {"ret", HOW_RET},
+    {"stac", HOW_STAC, KERNEL},
     {"sti", HOW_STI, KERNEL},
     {"stos", HOW_STRING},
     {"swapgs", HOW_SWAPGS, KERNEL},
@@ -109,28 +141,16 @@ static const struct {
     {X86_FEATURE_F16C, KEY_AVX},
 };
 
-static bool mode_allows(const struct x86_form *form, uint32_t key)
+/* False: it is emulated. */
+static bool find_feature(const struct x86_form *form, uint8_t *needs)
 {
-    for (size_t i = 0; i < ARRAY_LEN(features); i++)
-        if (features[i].feature == form->feature)
-            return (key & features[i].needs) == features[i].needs;
-    return false;
-}
-
-static const struct named *find_named(const char *sem)
-{
-    size_t low = 0, high = ARRAY_LEN(named);
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(sem, named[middle].sem);
-        if (order == 0)
-            return &named[middle];
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
+    for (size_t i = 0; i < ARRAY_LEN(features); i++) {
+        if (features[i].feature == form->feature) {
+            *needs = features[i].needs;
+            return true;
+        }
     }
-    return NULL;
+    return false;
 }
 
 /* Memory that the ModRM byte does not name, or not all of it: strings, bit strings, gathers. */
@@ -140,48 +160,130 @@ static bool reaches_elsewhere(const struct x86_form *form)
            x86_form_has(form, OPK_MV);
 }
 
-/* BT and its kin, with a bit number in a register. */
-static bool is_bit_string(const struct x86_insn *insn, const struct x86_form *form)
+static void need(struct form_facts *f, uint8_t bits)
 {
-    return insn->is_mem && form->operand[1].kind == OPK_G && form->mnemonic[0] == 'b' &&
-           form->mnemonic[1] == 't';
+    f->mode_bits |= bits;
+    f->mode |= bits;
 }
 
 /* Vector instructions that only the host's processor knows are copied like others: the operand is
  * at most a register's size, and of a masked one the processor touches what is chosen. */
-static enum how how_native(const struct x86_insn *insn, uint32_t key)
+static enum how how_native(const struct x86_form *form, struct form_facts *f)
 {
-    static const uint32_t needs[] = {
+    static const uint8_t needs[] = {
         [X86_NATIVE_SSE] = KEY_SSE, [X86_NATIVE_AVX] = KEY_AVX, [X86_NATIVE_AVX512] = KEY_AVX512};
-    const struct x86_form *form = x86_form(insn);
-    if (!(key & needs[x86_native_state(insn)]) || reaches_elsewhere(form) ||
-        (form->flags & (X86_FORM_BRANCH | X86_FORM_ADDRESS)))
+    need(f, needs[x86_native_state(form)]);
+    if (reaches_elsewhere(form) || (form->flags & (X86_FORM_BRANCH | X86_FORM_ADDRESS)))
         return HOW_EMULATE;
     return HOW_COPY;
 }
 
-enum how binary_how(const struct x86_insn *insn, uint32_t key, const struct x86_model *model)
+static enum how how_modelled(const struct x86_form *form, struct form_facts *f)
 {
-    const struct x86_form *form = x86_form(insn);
-    if (x86_is_native(model, form))
-        return how_native(insn, key);
-    if (!form->sem || !(form->flags & X86_FORM_MODELLED))
-        return HOW_EMULATE;
-    if (form->feature == X86_FEATURE_SMAP && !(key & KEY_USER))
-        return insn->modrm == 0xcb ? HOW_STAC : HOW_CLAC;
-    const struct named *known = find_named(form->sem);
+    const struct named *known = FIND(named, form->sem);
     enum how how = known ? known->how : HOW_COPY;
-    if (known && known->level != ANY && (known->level == USER) != !!(key & KEY_USER))
-        return HOW_EMULATE;
-    if (how == HOW_RDPKRU && !(key & KEY_PKU))
-        return HOW_EMULATE;
+    uint8_t needs = 0;
+    if (known) {
+        f->mode_bits = modes[known->mode].bits;
+        f->mode = modes[known->mode].are;
+    }
     if (how == HOW_NOTHING || how >= HOW_SYSTEM)
         return how;
-    if ((form->flags & X86_FORM_PRIVILEGED) || !mode_allows(form, key) || reaches_elsewhere(form))
+    if ((form->flags & X86_FORM_PRIVILEGED) || !find_feature(form, &needs) ||
+        reaches_elsewhere(form))
         return HOW_EMULATE;
-    if (is_bit_string(insn, form))
-        return HOW_BIT_STRING;
     if (how == HOW_COPY && (form->flags & (X86_FORM_BRANCH | X86_FORM_ADDRESS)))
         return HOW_EMULATE;
+    need(f, needs);
     return how;
+}
+
+/* ---- what it does to general registers ---- */
+
+/* By the mnemonic, of what is copied. Sorted. */
+static const struct mnemonic {
+    const char *name;
+    uint8_t uses;
+    int8_t adds_imm, adds;
+} mnemonics[] = {
+    {"adc", USES_NAMED},
+    {"add", USES_NAMED, .adds_imm = 1},
+    {"and", USES_NAMED},
+    {"andn", USES_FIRST_AS_RESULT},
+    {"bt", USES_FIRST_AS_SOURCE},
+    {"cmp", USES_FIRST_AS_SOURCE | USES_NAMED},
+    {"dec", USES_NAMED, .adds = -1},
+    {"div", USES_FIRST_AS_SOURCE},
+    {"inc", USES_NAMED, .adds = 1},
+    {"lea", USES_FIRST_AS_RESULT | USES_NAMED},
+    {"mov", USES_FIRST_AS_RESULT | USES_NAMED},
+    {"movbe", USES_FIRST_AS_RESULT},
+    {"movd", USES_NAMED},
+    {"movq", USES_NAMED},
+    {"movsx", USES_FIRST_AS_RESULT | USES_NAMED},
+    {"movsxd", USES_FIRST_AS_RESULT | USES_NAMED},
+    {"movzx", USES_FIRST_AS_RESULT | USES_NAMED},
+    {"mul", USES_FIRST_AS_SOURCE},
+    {"mulx", USES_FIRST_AS_RESULT | USES_TWO_RESULTS},
+    {"neg", USES_NAMED},
+    {"not", USES_NAMED},
+    {"or", USES_NAMED},
+    {"pdep", USES_FIRST_AS_RESULT},
+    {"pext", USES_FIRST_AS_RESULT},
+    {"push", USES_FIRST_AS_SOURCE},
+    {"rol", USES_NAMED},
+    {"ror", USES_NAMED},
+    {"rorx", USES_FIRST_AS_RESULT},
+    {"sar", USES_NAMED},
+    {"sarx", USES_FIRST_AS_RESULT},
+    {"sbb", USES_NAMED},
+    {"shl", USES_NAMED},
+    {"shlx", USES_FIRST_AS_RESULT},
+    {"shr", USES_NAMED},
+    {"shrx", USES_FIRST_AS_RESULT},
+    {"sub", USES_NAMED, .adds_imm = -1},
+    {"test", USES_FIRST_AS_SOURCE | USES_NAMED},
+    {"xadd", USES_TWO_RESULTS},
+    {"xchg", USES_TWO_RESULTS},
+    {"xor", USES_NAMED},
+};
+
+/* Registers that are written without being named: none but these three, in what is copied (MUL and
+ * its kin, CMPXCHG, CWD; PCMPESTRI). */
+static uint8_t implied_writes(const struct x86_form *form, unsigned uses)
+{
+    enum { SOME = 1u << HOST_RAX | 1u << HOST_RDX | 1u << HOST_RCX };
+    if ((uses & USES_NAMED) || (form->flags & X86_FORM_CC)) /* CMOVcc, SETcc */
+        return 0;
+    bool general = form->feature < X86_FEATURE_SSE || form->feature == X86_FEATURE_LAHF;
+    return general ? SOME : 1u << HOST_RCX;
+}
+
+static void learn_uses(const struct x86_form *form, struct form_facts *f)
+{
+    const struct mnemonic *known = FIND(mnemonics, form->mnemonic);
+    bool number = form->operand[1].kind == OPK_SI || form->operand[1].kind == OPK_I;
+    f->uses = known ? known->uses : 0;
+    f->implied_writes = implied_writes(form, f->uses);
+    if (known && form->operand[0].kind == OPK_E) {
+        f->adds_imm = number ? known->adds_imm : 0;
+        f->adds = known->adds;
+    }
+}
+
+struct form_facts *binary_learn_forms(const struct x86_model *model)
+{
+    struct form_facts *facts = calloc(x86_form_count, sizeof *facts);
+    for (unsigned i = 0; facts && i < x86_form_count; i++) {
+        const struct x86_form *form = &x86_forms[i];
+        struct form_facts *f = &facts[i];
+        if (x86_is_native(model, form))
+            f->how = how_native(form, f);
+        else if (form->sem && (form->flags & X86_FORM_MODELLED))
+            f->how = how_modelled(form, f);
+        else
+            f->how = HOW_EMULATE;
+        learn_uses(form, f);
+    }
+    return facts;
 }

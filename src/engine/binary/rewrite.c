@@ -219,29 +219,16 @@ static struct host_mem based(unsigned base, int32_t disp)
 /* What an operand of an instruction is to it. */
 enum { READS = 1, WRITES = 2 };
 
-static bool is_one_of(const char *name, const char *const *list)
-{
-    for (; *list; list++)
-        if (strcmp(name, *list) == 0)
-            return true;
-    return false;
-}
-
 static unsigned operand_use(const struct translator *t, unsigned i)
 {
-    static const char *const first_only_written[] = {"mov",  "movzx", "movsx", "movsxd", "movbe",
-                                                     "lea",  "rorx",  "sarx",  "shlx",   "shrx",
-                                                     "andn", "pdep",  "pext",  "mulx",   NULL};
-    static const char *const second_written[] = {"xchg", "xadd", "mulx", NULL};
-    static const char *const only_read[] = {"cmp", "test", "bt", "push", "mul", "div", NULL};
-    const char *name = t->form->mnemonic;
-    unsigned size = x86_operand_size(&t->insn, i);
+    unsigned uses = t->facts->uses;
     if (i > 0)
-        return is_one_of(name, second_written) ? READS | WRITES : READS;
-    if (is_one_of(name, only_read))
+        return uses & USES_TWO_RESULTS ? READS | WRITES : READS;
+    if (uses & USES_FIRST_AS_SOURCE)
         return READS;
     /* Writes of one or two bytes keep the rest. */
-    return size >= 4 && is_one_of(name, first_only_written) ? WRITES : READS | WRITES;
+    return (uses & USES_FIRST_AS_RESULT) && x86_operand_size(&t->insn, i) >= 4 ? WRITES
+                                                                               : READS | WRITES;
 }
 
 enum { FIELD_NONE, FIELD_REG, FIELD_RM, FIELD_VVVV };
@@ -373,7 +360,7 @@ static bool copy_with_loaded_operand(struct translator *t, const struct encoding
     unsigned n = x86_memory_size(&t->insn), reg = t->insn.reg, vvvv = t->insn.vvvv;
     struct host_mem m;
     struct operands o = {.reg = S2, .rm = S1, .vvvv = S2};
-    bool two_results = strcmp(t->form->mnemonic, "mulx") == 0;
+    bool two_results = t->facts->uses & USES_TWO_RESULTS;
     if (!enc->vex || (n != 4 && n != 8) || !displaced(reg) || !displaced(vvvv) ||
         !operand_memory(t, n, &m))
         return false;
@@ -634,43 +621,20 @@ static unsigned named_writes(const struct translator *t)
     return names_high_byte(t) ? mask | mask >> 4 : mask;
 }
 
-/* Those it writes without naming them: none but these three, in what is copied (MUL and its kin,
- * CMPXCHG, CWD; PCMPESTRI). */
-static unsigned implied_writes(const struct translator *t)
-{
-    static const char *const none[] = {"mov",  "add",   "sub",   "and",    "or",  "xor", "cmp",
-                                       "test", "movzx", "movsx", "movsxd", "inc", "dec", "neg",
-                                       "not",  "shl",   "shr",   "sar",    "rol", "ror", "adc",
-                                       "sbb",  "movd",  "movq",  "lea",    NULL};
-    enum { SOME = 1u << HOST_RAX | 1u << HOST_RDX | 1u << HOST_RCX };
-    const char *name = t->form->mnemonic;
-    if (is_one_of(name, none))
-        return 0;
-    if (t->form->flags & X86_FORM_CC) /* CMOVcc, SETcc */
-        return 0;
-    bool general = t->form->feature < X86_FEATURE_SSE || t->form->feature == X86_FEATURE_LAHF;
-    return general ? SOME : 1u << HOST_RCX;
-}
-
 /* ADD, SUB, INC or DEC of a whole register by a number that is known; or LEA of itself. */
 static bool moves_register(const struct translator *t, enum how how, int32_t *by)
 {
     const struct x86_insn *insn = &t->insn;
-    const char *name = t->form->mnemonic;
+    const struct form_facts *f = t->facts;
     if (insn->opsize != 8)
         return false;
     if (how == HOW_LEA) {
         *by = (int32_t)insn->disp;
         return insn->base == insn->reg && insn->index == X86_NO_REG && insn->addrsize == 8;
     }
-    bool number = t->form->operand[1].kind == OPK_SI || t->form->operand[1].kind == OPK_I;
-    if (how != HOW_COPY || insn->is_mem || t->form->operand[0].kind != OPK_E)
+    if (insn->is_mem)
         return false;
-    *by = strcmp(name, "add") == 0 && number   ? (int32_t)insn->imm
-          : strcmp(name, "sub") == 0 && number ? -(int32_t)insn->imm
-          : strcmp(name, "inc") == 0           ? 1
-          : strcmp(name, "dec") == 0           ? -1
-                                               : 0;
+    *by = (int32_t)(f->adds_imm * insn->imm + f->adds);
     return *by != 0 && *by != INT32_MIN;
 }
 
@@ -684,7 +648,7 @@ void rewrite_note_written(struct translator *t, enum how how)
     else if (how == HOW_LEA)
         operand_forget_registers(t, 1u << t->insn.reg);
     else
-        operand_forget_registers(t, named_writes(t) | implied_writes(t));
+        operand_forget_registers(t, named_writes(t) | t->facts->implied_writes);
 }
 
 /* ---- bit strings ---- */

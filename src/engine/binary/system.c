@@ -133,7 +133,7 @@ bool system_sti(struct translator *t)
     if (t->is_across || t->next >= MEMORY_PAGE_SIZE || t->done + 2 > TRANSLATOR_INSNS ||
         x86_decode(t->page + t->next, MEMORY_PAGE_SIZE - t->next, X86_CODE64, &next) !=
             X86_DECODED ||
-        binary_how(&next, t->key, t->vm->vm->model) == HOW_EMULATE)
+        binary_how(t->vm, &next, t->key) == HOW_EMULATE)
         return false;
     uint8_t *nothing = emit_unless_asked(e);
     control_emulate_aside(t);

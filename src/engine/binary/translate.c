@@ -112,6 +112,7 @@ static enum x86_decode_status decode(struct translator *t)
     enum x86_decode_status status = x86_decode(t->bytes, room, X86_CODE64, &t->insn);
     if (status == X86_DECODED) {
         t->form = x86_form(&t->insn);
+        t->facts = &t->vm->forms[t->insn.form];
         t->next = t->at + t->insn.len;
     }
     return status;
@@ -146,7 +147,7 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         }
         t->check = must_check(t->vm, ram_offset + t->at);
         t->reach = reach(t->vm, ram_offset + t->at);
-        enum how how = binary_how(&t->insn, t->key, t->vm->vm->model);
+        enum how how = binary_how(t->vm, &t->insn, t->key);
         ended = translate_insn(t, how);
         count_kind(t, from);
         if (!how_keeps_addends(how))

@@ -73,7 +73,8 @@ struct translator {
     const uint8_t *bytes;      /* of the current instruction */
     struct x86_insn insn;
     const struct x86_form *form;
-    uint8_t across[16]; /* the bytes of an instruction that goes on in another page */
+    const struct form_facts *facts; /* of the form */
+    uint8_t across[16];             /* the bytes of an instruction that goes on in another page */
     bool is_across;
     unsigned done; /* instructions before the one at `at` */
     unsigned fixes;
@@ -137,8 +138,32 @@ static inline bool how_keeps_addends(enum how how)
            how == HOW_JCXZ;
 }
 
-/* form.c */
-enum how binary_how(const struct x86_insn *insn, uint32_t key, const struct x86_model *model);
+/* What is known of a form: form.c. */
+struct form_facts {
+    uint8_t how;             /* enum how, in some modes: */
+    uint8_t mode_bits, mode; /* these bits of the key are like that; in others, HOW_EMULATE */
+    uint8_t uses;            /* USES_*: what it does with the general registers it names */
+    uint8_t implied_writes;  /* registers it may write without naming them, as a mask */
+    int8_t adds_imm, adds;   /* all that it does, with a whole register: adding so many times the
+                                immediate, and that */
+};
+
+enum {
+    USES_FIRST_AS_SOURCE = 1u << 0, /* the first operand is only read */
+    USES_FIRST_AS_RESULT = 1u << 1, /* and only written, but for parts of registers; else both */
+    USES_TWO_RESULTS = 1u << 2,     /* the others are written, too */
+    USES_NAMED = 1u << 3,           /* and there are no others */
+};
+
+/* How an instruction is run in a mode. */
+static inline enum how binary_how(const struct binary_vm *vm, const struct x86_insn *insn,
+                                  uint32_t key)
+{
+    const struct form_facts *f = &vm->forms[insn->form];
+    if ((key & f->mode_bits) != f->mode)
+        return HOW_EMULATE;
+    return f->how == HOW_BIT_STRING && !insn->is_mem ? HOW_COPY : (enum how)f->how;
+}
 
 /* rewrite.c: one instruction that falls through to the next. False: emulate it (nothing that
  * matters was emitted; the caller takes it back). */
