@@ -9,6 +9,9 @@
 
 enum { RAM = 4 << 20, RIP = 0x401000 };
 
+/* What stands for host code: a block, its entry for those who have not compared, and a lookup. */
+static void *target, *own, *lookup;
+
 struct house {
     struct memory memory;
     struct windows windows;
@@ -19,7 +22,7 @@ static bool open_house(struct house *h)
 {
     struct error err;
     return memory_create(&h->memory, RAM, &err) && windows_create(&h->windows, &h->memory, &err) &&
-           spaces_create(&h->spaces, &h->windows, &err);
+           spaces_create(&h->spaces, &h->windows, &lookup, &err);
 }
 
 static void close_house(struct house *h)
@@ -34,22 +37,25 @@ static void close_house(struct house *h)
     if (!open_house(&h))                                                                           \
     SKIP("the host has no room for flat tables")
 
-static void *target;
+
 
 /* A user's branch in a page that is global or not, and in another space. */
 static void remember(struct house *h, bool global)
 {
     spaces_switch(&h->spaces, 1, true);
-    jumps_remember(spaces_jumps(&h->spaces, true), RIP, &target, global);
+    jumps_remember(spaces_jumps(&h->spaces, true), RIP, &target, &own, global);
     CHECK(jumps_find(spaces_jumps(&h->spaces, true), RIP) == &target);
     spaces_switch(&h->spaces, 2, true);
-    jumps_remember(spaces_jumps(&h->spaces, true), RIP, &target, global);
+    jumps_remember(spaces_jumps(&h->spaces, true), RIP, &target, &own, global);
 }
 
 static bool knows(struct house *h, unsigned pcid)
 {
     spaces_switch(&h->spaces, pcid, true);
-    return jumps_find(spaces_jumps(&h->spaces, true), RIP) != NULL;
+    const struct jumps *j = spaces_jumps(&h->spaces, true);
+    bool known = jumps_find(j, RIP);
+    CHECK(j->area->next[jump_next_slot(RIP)] == (known ? (void *)&own : (void *)&lookup));
+    return known;
 }
 
 /* The code that they lead to is gone: nobody may keep one. */

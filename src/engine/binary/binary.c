@@ -188,7 +188,9 @@ static void vm_destroy(struct engine_vm *vm)
 
 static bool make_tables(struct binary_vcpu *b, struct error *err)
 {
-    if (!spaces_create(&b->spaces, &b->vm->windows, err))
+    const struct code *code = &b->vm->code;
+    void *lookup = code_run(code, (uint32_t)(b->vm->next_piece - code->write));
+    if (!spaces_create(&b->spaces, &b->vm->windows, lookup, err))
         return false;
     uint8_t *area = (uint8_t *)b->spaces.supervisor.entry - AREA_SIZE;
     b->context = (struct context *)(void *)area;
@@ -213,6 +215,7 @@ static void fill_context(struct binary_vcpu *b)
     x->self = x;
     x->request = &b->v->cpu.request;
     x->offset_mask = MEMORY_PAGE_SIZE - 1;
+    x->mask_jump = JUMPS - 1;
     x->status_mask = FLAGS_STATUS | FLAG_DF;
     x->mask_63 = 63;
     x->mask_not_63 = ~UINT64_C(63);

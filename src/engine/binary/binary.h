@@ -68,6 +68,7 @@ struct context {
     uint64_t mask_iret, mask_iret_rare, mask_1, mask_8;
     uint64_t iret_index, iret_frame[5], iret_raw[2]; /* of the one that is being done */
     uint64_t gdt_base, gdt_limit;                    /* that the descriptors were found in */
+    uint64_t mask_jump;                              /* of an index of the jump cache */
     _Alignas(128) struct iret_known iret[IRET_KNOWN];
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
@@ -127,6 +128,7 @@ AT(mask_8, CTX_MASK_8);
 AT(iret_index, CTX_IRET_INDEX);
 AT(iret_frame, CTX_IRET_FRAME);
 AT(iret_raw, CTX_IRET_RAW);
+AT(mask_jump, CTX_MASK_JUMP);
 AT(iret, CTX_IRET);
 AT(fpu, CTX_FPU);
 #undef AT
@@ -231,7 +233,8 @@ struct binary_vm {
     uint32_t tags;       /* given out */
     /* The pieces at the start of the code that every block shares, as the writer sees them. */
     uint8_t *jump_piece, *miss_piece, *emulate_piece, *link_piece, *stale_piece, *request_piece,
-        *limit_piece, *indirect_piece, *syscall_piece, *sysret_piece, *return_piece;
+        *limit_piece, *indirect_piece, *next_piece, *elsewhere_piece, *syscall_piece, *sysret_piece,
+        *return_piece;
     uint64_t components;                     /* of XSAVE that translated code may use here */
     uint16_t xsave_offset[XSAVE_COMPONENTS]; /* in the host's area, of AVX-512's */
     uint64_t written_page; /* the page of code that was written last, and how often in a row */

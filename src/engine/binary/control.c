@@ -177,10 +177,18 @@ static void emit_jump_tail(struct emit *e, const uint8_t *miss)
 }
 
 /* The same for an indirect branch. RSP is where it will be: if the address turns out to be none,
- * binary_after_indirect() takes that back. */
+ * binary_after_indirect() takes that back, for the block that CTX_LINK says. Bound code leaves it
+ * to the block that it comes to to find out whether that is the one. */
 static void emit_indirect_tail(struct translator *t)
 {
     struct emit *e = &t->e;
+    struct host_mem next = {HOST_NONE, S2, 3, true, GS_JUMP_NEXT};
+    if (is_bound(t)) {
+        emit_store_imm(e, GS_AREA + CTX_LINK, t->block);
+        emit_pext(e, S2, S1, GS_AREA + CTX_MASK_JUMP);
+        emit_jump_mem(e, &next);
+        return;
+    }
     uint8_t *hit = emit_find_jump(e);
     emit_move_imm(e, S2, t->block);
     emit_jump(e, t->vm->indirect_piece);
@@ -405,9 +413,15 @@ bool binary_emit_pieces(struct binary_vm *vm)
 
     vm->indirect_piece = e.at;
     emit_load(&e, HOST_RCX, GS_AREA + CTX_RCX);
-    emit_store(&e, S1, GS_VCPU + STATE_RIP);
     emit_op_mem(&e, 4, 0x89, S2, &link);
+    uint8_t *unknown = e.at;
+    emit_store(&e, S1, GS_VCPU + STATE_RIP);
     emit_leave(&e, LEAVE_INDIRECT);
+
+    vm->elsewhere_piece = e.at; /* from a bound block that is not the one: RCX is in S2 */
+    emit_move(&e, HOST_RCX, S2);
+    vm->next_piece = e.at;
+    emit_jump_tail(&e, unknown);
 
     vm->stale_piece = e.at;
     emit_op_mem(&e, 4, 0x89, S2, &link);

@@ -183,9 +183,12 @@ void *binary_find_code(struct binary_vcpu *b)
     if (!n || code->block[n].dropped)
         return NULL;
     patch_link(b, n);
-    void *to = code_run(code, code->block[n].code);
-    jumps_remember(jumps, c->s.rip, to, w.global && !code->block[n].gpa2);
-    return to;
+    const struct translation *t = &code->block[n];
+    void *far = code_run(code, t->code), *near = code_run(code, t->code + t->near);
+    bool bound = t->key & KEY_BOUND;
+    jumps_remember(jumps, c->s.rip, bound ? near : far, bound && t->near ? far : NULL,
+                   w.global && !t->gpa2);
+    return far;
 }
 
 uint32_t binary_known_block(struct binary_vcpu *b)

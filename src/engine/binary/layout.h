@@ -9,14 +9,15 @@
 
 /* Bytes of the context with the vCPU behind it, and of a jump cache; both whole pages. */
 #define AREA_SIZE 0x100000
-#define JUMP_AREA 0x80000
+#define JUMP_AREA 0xc0000
 
 /* From GS. */
-#define GS_AREA     (-AREA_SIZE)
-#define GS_VCPU     (GS_AREA + CONTEXT_SIZE)
-#define GS_GPR(n)   (GS_VCPU + 8 * (n))
-#define GS_JUMP_TAG (-AREA_SIZE - JUMP_AREA)
-#define GS_JUMP_TO  (GS_JUMP_TAG + 8)
+#define GS_AREA      (-AREA_SIZE)
+#define GS_VCPU      (GS_AREA + CONTEXT_SIZE)
+#define GS_GPR(n)    (GS_VCPU + 8 * (n))
+#define GS_JUMP_NEXT (-AREA_SIZE - JUMP_AREA)
+#define GS_JUMP_TAG  (GS_JUMP_NEXT + JUMP_AREA / 3)
+#define GS_JUMP_TO   (GS_JUMP_TAG + 8)
 
 /* From the context. */
 #define CONTEXT_SIZE    0x1000
@@ -74,6 +75,7 @@
 #define CTX_IRET_INDEX  0x1a8
 #define CTX_IRET_FRAME  0x1b0
 #define CTX_IRET_RAW    0x1d8
+#define CTX_MASK_JUMP   0x1f8
 #define CTX_IRET        0x200
 #define CTX_FPU         0x400
 

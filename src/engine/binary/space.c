@@ -15,11 +15,18 @@ static void clear_tag(struct jumps *j, unsigned i)
     j->area->entry[i].tag = i ? 0 : 1; /* 0 is what address 0 asks for */
 }
 
+static void clear_area(struct jumps *j)
+{
+    bytes_fill(j->area->entry, 0, sizeof j->area->entry);
+    clear_tag(j, 0);
+    for (unsigned i = 0; i < JUMPS; i++)
+        j->area->next[i] = j->lookup;
+}
+
 static void forget_all_jumps(struct jumps *j)
 {
-    bytes_fill(j->area, 0, sizeof *j->area);
+    clear_area(j);
     bytes_fill(j->pages, 0, sizeof j->pages);
-    clear_tag(j, 0);
     j->count = 0;
     j->global = false;
 }
@@ -30,8 +37,10 @@ static void forget_local_jumps(struct jumps *j)
         forget_all_jumps(j);
         return;
     }
-    for (unsigned i = 0; i < j->count; i++)
-        clear_tag(j, j->filled[i]);
+    for (unsigned i = 0; i < j->count; i++) {
+        clear_tag(j, j->filled[i].entry);
+        j->area->next[j->filled[i].next] = j->lookup;
+    }
     j->count = 0;
     if (!j->global)
         bytes_fill(j->pages, 0, sizeof j->pages);
@@ -52,11 +61,13 @@ static unsigned page_bit(uint64_t lin)
     return lin >> MEMORY_PAGE_BITS & (JUMP_PAGE_BITS - 1);
 }
 
-void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global)
+void jumps_remember(struct jumps *j, uint64_t rip, void *to, void *next, bool global)
 {
-    unsigned i = jump_slot(rip);
-    if (!global && j->count < ARRAY_LEN(j->filled))
-        j->filled[j->count] = (uint16_t)i;
+    unsigned i = jump_slot(rip), n = jump_next_slot(rip);
+    if (!global && j->count < ARRAY_LEN(j->filled)) {
+        j->filled[j->count].entry = (uint16_t)i;
+        j->filled[j->count].next = (uint16_t)n;
+    }
     if (!global && j->count <= ARRAY_LEN(j->filled))
         j->count++;
     j->global |= global;
@@ -64,11 +75,13 @@ void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global)
     j->pages[page / 64] |= BIT(page % 64);
     j->area->entry[i].to = to;
     j->area->entry[i].tag = 0 - rip;
+    j->area->next[n] = next ? next : j->lookup;
 }
 
 void jumps_forget(struct jumps *j, uint64_t rip)
 {
     clear_tag(j, jump_slot(rip));
+    j->area->next[jump_next_slot(rip)] = j->lookup;
 }
 
 static bool may_have(const struct jumps *j, uint64_t lin)
@@ -83,9 +96,11 @@ static void forget_jumps_to(struct jumps *j, uint64_t lin)
     if (!may_have(j, lin) && !may_have(j, lin - MEMORY_PAGE_SIZE))
         return;
     uint64_t first = (lin & ~(uint64_t)(MEMORY_PAGE_SIZE - 1)) - 15;
-    for (unsigned i = 0; i < MEMORY_PAGE_SIZE + 15; i++)
+    for (unsigned i = 0; i < MEMORY_PAGE_SIZE + 15; i++) {
+        j->area->next[jump_next_slot(first + i)] = j->lookup;
         if (jumps_find(j, first + i))
-            jumps_forget(j, first + i);
+            clear_tag(j, jump_slot(first + i));
+    }
 }
 
 /* ---- making them ---- */
@@ -102,18 +117,25 @@ static uint64_t jumps_at(unsigned n)
     return AREA_SIZE + (uint64_t)n * JUMP_AREA;
 }
 
-static bool make_space(struct spaces *s, struct windows *w, unsigned n, struct error *err)
+static void make_jumps(struct jumps *j, const struct table *t, void *lookup)
+{
+    j->area = jumps_below(t);
+    j->lookup = lookup;
+    clear_area(j);
+}
+
+static bool make_space(struct spaces *s, struct windows *w, void *lookup, unsigned n,
+                       struct error *err)
 {
     struct space *space = &s->space[n];
     if (!table_create(&space->ac, w, s->fd, 0, jumps_at(0), err) ||
         !table_create(&space->user, w, s->fd, 0, jumps_at(n + 1), err))
         return false;
-    space->jumps.area = jumps_below(&space->user);
-    clear_tag(&space->jumps, 0);
+    make_jumps(&space->jumps, &space->user, lookup);
     return true;
 }
 
-bool spaces_create(struct spaces *s, struct windows *w, struct error *err)
+bool spaces_create(struct spaces *s, struct windows *w, void *lookup, struct error *err)
 {
     memset(s, 0, sizeof *s); /* too large for a stack */
     s->fd = memfd_create("vcpu", MFD_CLOEXEC);
@@ -121,10 +143,9 @@ bool spaces_create(struct spaces *s, struct windows *w, struct error *err)
         return error_errno(err, "engine binary: no memory for a vCPU");
     if (!table_create(&s->supervisor, w, s->fd, 0, jumps_at(0), err))
         return false;
-    s->kernel.area = jumps_below(&s->supervisor);
-    clear_tag(&s->kernel, 0);
+    make_jumps(&s->kernel, &s->supervisor, lookup);
     for (unsigned n = 0; n < SPACES; n++)
-        if (!make_space(s, w, n, err))
+        if (!make_space(s, w, lookup, n, err))
             return false;
     return true;
 }

@@ -12,15 +12,19 @@
 #include "engine/binary/bound.h"
 #include "engine/binary/table.h"
 
-/* A jump cache: where the blocks of code at known addresses are entered. */
+/* A jump cache: where the blocks of code at known addresses are entered. Bound code leads to what
+ * is in `next`, by some bits of the address alone: blocks that compare the whole address with their
+ * own, or what looks it up among the entries. Other code does so itself. */
 enum { JUMPS = 1 << 15 };
 struct jump_area {
+    void *next[JUMPS];
     struct {
         uint64_t tag; /* 0 - RIP; entry 0 holds 1 when it is empty, which no RIP gives */
         void *to;
     } entry[JUMPS];
 };
 _Static_assert(sizeof(struct jump_area) == JUMP_AREA, "JUMP_AREA");
+_Static_assert(offsetof(struct jump_area, entry) == JUMP_AREA / 3, "GS_JUMP_TAG");
 
 /* Where code at rip has its entry: translated code does the same with RORX, LEA and MOVZX. */
 enum { JUMP_HASH_BITS = 14 };
@@ -28,13 +32,20 @@ static inline unsigned jump_slot(uint64_t rip)
 {
     return (rip + (rip >> JUMP_HASH_BITS | rip << (64 - JUMP_HASH_BITS))) & (JUMPS - 1);
 }
+static inline unsigned jump_next_slot(uint64_t rip)
+{
+    return rip & (JUMPS - 1);
+}
 
 enum { JUMP_PAGE_BITS = 4096 };
 
 /* With the entries that are in use, of pages that are not global. */
 struct jumps {
     struct jump_area *area;
-    uint16_t filled[4096];
+    void *lookup; /* what is in `next` for want of a block */
+    struct {
+        uint16_t entry, next;
+    } filled[4096];
     unsigned count; /* more than there is room for: all of them may be */
     bool global;    /* some are of pages that are */
     /* A bit for each page that may have an entry, by the low bits of its number: most pages that
@@ -67,7 +78,8 @@ struct spaces {
     uint64_t since; /* when the current one was switched to, on the host's time-stamp counter */
 };
 
-bool spaces_create(struct spaces *s, struct windows *w, struct error *err);
+/* lookup: the host code that looks up among the entries of a jump cache. */
+bool spaces_create(struct spaces *s, struct windows *w, void *lookup, struct error *err);
 void spaces_destroy(struct spaces *s);
 
 static inline struct space *space_now(struct spaces *s)
@@ -98,7 +110,9 @@ void spaces_switch(struct spaces *s, unsigned pcid, bool keep);
 /* The RAM page at offset is not to be written without a look. */
 void spaces_protect(struct spaces *s, uint64_t offset);
 
-void jumps_remember(struct jumps *j, uint64_t rip, void *to, bool global);
+/* `to` is where the block is entered by whoever has compared the address; `next`, where it does
+ * that itself, or NULL. */
+void jumps_remember(struct jumps *j, uint64_t rip, void *to, void *next, bool global);
 void jumps_forget(struct jumps *j, uint64_t rip);
 /* Where the block at rip is entered, or NULL. */
 static inline void *jumps_find(const struct jumps *j, uint64_t rip)

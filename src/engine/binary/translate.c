@@ -10,12 +10,26 @@
 #include "base/bytes.h"
 #include "engine/binary/translator.h"
 
-/* The entry from elsewhere: S1 holds the block's own address. */
+/* The entry from elsewhere: S1 holds the block's own address. If the block is bound, S1 may hold
+ * another as well: then the block is not what was looked for (space.h). One that was first come to
+ * by a link is bound and has no such entry: it is looked up. */
 static void emit_far_entry(struct translator *t)
 {
+    struct emit *e = &t->e;
     struct host_mem page = {.base = S1, .index = HOST_NONE, .disp = -(int32_t)t->first};
-    emit_lea(&t->e, 8, S1, &page);
-    emit_store(&t->e, S1, GS_AREA + CTX_BASE);
+    struct host_mem sum = {.base = HOST_RCX, .index = S1};
+    if (!is_bound(t)) {
+        emit_lea(e, 8, S1, &page);
+        emit_store(e, S1, GS_AREA + CTX_BASE);
+        return;
+    }
+    emit_move(e, S2, HOST_RCX);
+    emit_move_imm64(e, HOST_RCX, 0 - (t->va + t->first));
+    emit_lea(e, 8, HOST_RCX, &sum);
+    uint8_t *here = emit_jrcxz(e);
+    emit_jump(e, t->vm->elsewhere_piece);
+    emit_here(e, here);
+    emit_move(e, HOST_RCX, S2);
 }
 
 static bool translate_copy(struct translator *t, enum how how)
@@ -193,7 +207,7 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     if (gpa2)
         take_across(&t, memory_hva(v->vm->memory, gpa2));
     operand_forget(&t);
-    if (!is_bound(&t))
+    if (!is_bound(&t) || binary_of(v)->came_from == NO_LINK)
         emit_far_entry(&t);
     struct translation block = {.gpa = gpa,
                                 .gpa2 = gpa2,
