@@ -15,6 +15,18 @@ static void clear_tag(struct jumps *j, unsigned i)
     j->area->entry[i].tag = i ? 0 : 1; /* 0 is what address 0 asks for */
 }
 
+/* Of the address that entry i is for, too. */
+static void clear_next(struct jumps *j, unsigned i)
+{
+    j->area->next[jump_next_slot(0 - j->area->entry[i].tag)] = j->lookup;
+}
+
+static void clear_entry(struct jumps *j, unsigned i)
+{
+    clear_next(j, i);
+    clear_tag(j, i);
+}
+
 static void clear_area(struct jumps *j)
 {
     bytes_fill(j->area->entry, 0, sizeof j->area->entry);
@@ -37,10 +49,8 @@ static void forget_local_jumps(struct jumps *j)
         forget_all_jumps(j);
         return;
     }
-    for (unsigned i = 0; i < j->count; i++) {
-        clear_tag(j, j->filled[i].entry);
-        j->area->next[j->filled[i].next] = j->lookup;
-    }
+    for (unsigned i = 0; i < j->count; i++)
+        clear_entry(j, j->filled[i]);
     j->count = 0;
     if (!j->global)
         bytes_fill(j->pages, 0, sizeof j->pages);
@@ -63,25 +73,23 @@ static unsigned page_bit(uint64_t lin)
 
 void jumps_remember(struct jumps *j, uint64_t rip, void *to, void *next, bool global)
 {
-    unsigned i = jump_slot(rip), n = jump_next_slot(rip);
-    if (!global && j->count < ARRAY_LEN(j->filled)) {
-        j->filled[j->count].entry = (uint16_t)i;
-        j->filled[j->count].next = (uint16_t)n;
-    }
+    unsigned i = jump_slot(rip);
+    if (!global && j->count < ARRAY_LEN(j->filled))
+        j->filled[j->count] = (uint16_t)i;
     if (!global && j->count <= ARRAY_LEN(j->filled))
         j->count++;
     j->global |= global;
     unsigned page = page_bit(rip);
     j->pages[page / 64] |= BIT(page % 64);
+    clear_next(j, i);
     j->area->entry[i].to = to;
     j->area->entry[i].tag = 0 - rip;
-    j->area->next[n] = next ? next : j->lookup;
+    j->area->next[jump_next_slot(rip)] = next ? next : j->lookup;
 }
 
 void jumps_forget(struct jumps *j, uint64_t rip)
 {
-    clear_tag(j, jump_slot(rip));
-    j->area->next[jump_next_slot(rip)] = j->lookup;
+    clear_entry(j, jump_slot(rip));
 }
 
 static bool may_have(const struct jumps *j, uint64_t lin)
@@ -96,11 +104,9 @@ static void forget_jumps_to(struct jumps *j, uint64_t lin)
     if (!may_have(j, lin) && !may_have(j, lin - MEMORY_PAGE_SIZE))
         return;
     uint64_t first = (lin & ~(uint64_t)(MEMORY_PAGE_SIZE - 1)) - 15;
-    for (unsigned i = 0; i < MEMORY_PAGE_SIZE + 15; i++) {
-        j->area->next[jump_next_slot(first + i)] = j->lookup;
+    for (unsigned i = 0; i < MEMORY_PAGE_SIZE + 15; i++)
         if (jumps_find(j, first + i))
-            clear_tag(j, jump_slot(first + i));
-    }
+            jumps_forget(j, first + i);
 }
 
 /* ---- making them ---- */

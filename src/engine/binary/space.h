@@ -14,7 +14,8 @@
 
 /* A jump cache: where the blocks of code at known addresses are entered. Bound code leads to what
  * is in `next`, by some bits of the address alone: blocks that compare the whole address with their
- * own, or what looks it up among the entries. Other code does so itself. */
+ * own, or what looks it up among the entries; all of them have an entry as well. Other code looks
+ * among the entries itself. */
 enum { JUMPS = 1 << 15 };
 struct jump_area {
     void *next[JUMPS];
@@ -43,9 +44,7 @@ enum { JUMP_PAGE_BITS = 4096 };
 struct jumps {
     struct jump_area *area;
     void *lookup; /* what is in `next` for want of a block */
-    struct {
-        uint16_t entry, next;
-    } filled[4096];
+    uint16_t filled[4096];
     unsigned count; /* more than there is room for: all of them may be */
     bool global;    /* some are of pages that are */
     /* A bit for each page that may have an entry, by the low bits of its number: most pages that
