@@ -43,6 +43,10 @@ static struct lapic *apic_bus_arbitrate(struct apic_bus *b, const struct apic_me
 void apic_bus_deliver(void *ctx, const struct apic_message *m)
 {
     struct apic_bus *b = ctx;
+    if (b->keeper.deliver && m->mode != APIC_EXTINT) {
+        b->keeper.deliver(b->keeper.ctx, m);
+        return;
+    }
     if (m->mode == APIC_LOWEST) {
         struct lapic *l = apic_bus_arbitrate(b, m);
         if (l)
@@ -69,6 +73,13 @@ void apic_bus_msi(void *ctx, uint64_t address, uint32_t data)
         .level = data & MSI_LEVEL,
     };
     apic_bus_deliver(ctx, &m);
+}
+
+void apic_bus_routed(void *ctx, const struct ioapic *a)
+{
+    struct apic_bus *b = ctx;
+    if (b->keeper.routes)
+        b->keeper.routes(b->keeper.ctx, a);
 }
 
 void apic_bus_eoi(void *ctx, uint8_t vector)

@@ -35,7 +35,17 @@ struct apic_message {
 
 enum { APIC_BUS_MAX = 16 };
 
+/* Who keeps the local APICs while they are lent (lapic.h), all of them at once. */
+struct apic_keeper {
+    void *ctx;
+    void (*deliver)(void *ctx, const struct apic_message *m);
+    /* Which vectors of which processors are level-triggered by an I/O APIC's entry: their EOIs are
+     * to be told. Called when an entry was written. */
+    void (*routes)(void *ctx, const struct ioapic *a);
+};
+
 struct apic_bus {
+    struct apic_keeper keeper; /* deliver is NULL unless they are lent */
     struct lapic *lapic[APIC_BUS_MAX];
     unsigned count;
     struct ioapic *ioapic;
@@ -51,6 +61,8 @@ void apic_bus_deliver(void *ctx, const struct apic_message *m);
 /* The memory write that is an MSI (struct msi_target.send). Addresses outside
  * 0xfee00000-0xfeefffff are ignored. */
 void apic_bus_msi(void *ctx, uint64_t address, uint32_t data);
+/* An entry of the I/O APIC was written. */
+void apic_bus_routed(void *ctx, const struct ioapic *a);
 /* A local APIC's EOI of a level-triggered vector, to the I/O APIC. */
 void apic_bus_eoi(void *ctx, uint8_t vector);
 

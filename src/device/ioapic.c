@@ -16,7 +16,7 @@ enum { VERSION = 0x20 };
 #define RED_READ_ONLY  (RED_STATUS | RED_REMOTE_IRR)
 #define RED_WRITABLE   (UINT64_C(0xff0000000001ffff) & ~RED_READ_ONLY)
 
-static void ioapic_deliver(struct ioapic *a, unsigned pin)
+struct apic_message ioapic_message(const struct ioapic *a, unsigned pin)
 {
     uint64_t entry = a->redirection[pin];
     struct apic_message m = {
@@ -29,6 +29,12 @@ static void ioapic_deliver(struct ioapic *a, unsigned pin)
     /* Only interrupts with a vector get an EOI; the others are edges whatever the entry says. */
     if (m.mode != APIC_FIXED && m.mode != APIC_LOWEST)
         m.level = false;
+    return m;
+}
+
+static void ioapic_deliver(struct ioapic *a, unsigned pin)
+{
+    struct apic_message m = ioapic_message(a, pin);
     if (m.level)
         a->redirection[pin] |= RED_REMOTE_IRR;
     a->deliver(a->ctx, &m);
@@ -96,6 +102,8 @@ static void ioapic_write_register(struct ioapic *a, uint32_t value)
     *entry = (*entry & ~written) | ((uint64_t)value << shift & written);
     if (!(*entry & RED_LEVEL))
         *entry &= ~RED_REMOTE_IRR; /* the way to end one by hand, where there is no EOIR */
+    if (a->routed)
+        a->routed(a->ctx, a);
     ioapic_service_level(a, pin);
 }
 

@@ -14,6 +14,7 @@ enum { IOAPIC_PINS = 24, IOAPIC_SIZE = 0x1000 };
 
 struct ioapic {
     void (*deliver)(void *ctx, const struct apic_message *m);
+    void (*routed)(void *ctx, const struct ioapic *a); /* an entry was written; may be NULL */
     void *ctx;
     uint32_t initial_id;
     uint32_t id; /* bits 24 to 27, as the register has it */
@@ -31,6 +32,8 @@ bool ioapic_attach(struct ioapic *a, struct bus *memory, struct error *err);
 /* A pin's line; a struct irq_line's set. level is whether the interrupt is asserted, whatever the
  * polarity the guest programs (a virtual wire has the polarity its firmware tables tell). */
 void ioapic_set(void *ioapic, unsigned pin, bool level);
+/* The message that a pin's interrupt is; level: it waits for an EOI. */
+struct apic_message ioapic_message(const struct ioapic *a, unsigned pin);
 /* A local APIC's EOI for a level-triggered vector. */
 void ioapic_eoi(struct ioapic *a, uint8_t vector);
 

@@ -3,61 +3,13 @@
 #include "base/bits.h"
 #include "device/lapic_internal.h"
 
-/* Registers: the page's offset divided by 16, which is also the x2APIC MSR's distance from 0x800
- * (SDM 3, table 10-6). */
-enum {
-    REG_ID = 0x02,
-    REG_VERSION = 0x03,
-    REG_TPR = 0x08,
-    REG_APR = 0x09,
-    REG_PPR = 0x0a,
-    REG_EOI = 0x0b,
-    REG_RRD = 0x0c,
-    REG_LDR = 0x0d,
-    REG_DFR = 0x0e,
-    REG_SVR = 0x0f,
-    REG_ISR = 0x10,
-    REG_TMR = 0x18,
-    REG_IRR = 0x20,
-    REG_ESR = 0x28,
-    REG_ICR = 0x30,
-    REG_ICR_HIGH = 0x31,
-    REG_LVT_TIMER = 0x32,
-    REG_LVT_ERROR = 0x37,
-    REG_INITIAL_COUNT = 0x38,
-    REG_CURRENT_COUNT = 0x39,
-    REG_DIVIDE = 0x3e,
-    REG_SELF_IPI = 0x3f,
-};
-
-enum {
-    SVR_ENABLE = 1u << 8,
-    SVR_NO_EOI_BROADCAST = 1u << 12,
-    SVR_WRITABLE = SVR_NO_EOI_BROADCAST | 1u << 9 | SVR_ENABLE | 0xff,
-};
-enum {
-    ESR_SEND_VECTOR = 1u << 5,
-    ESR_RECEIVE_VECTOR = 1u << 6,
-    ESR_REGISTER = 1u << 7,
-};
-enum {
-    ICR_LOGICAL = 1u << 11,
-    ICR_STATUS = 1u << 12,
-    ICR_ASSERT = 1u << 14,
-    ICR_LEVEL = 1u << 15,
-    ICR_SHORTHAND = 3u << 18,
-    ICR_SELF = 1u << 18,
-    ICR_ALL = 2u << 18,
-    ICR_OTHERS = 3u << 18,
-    ICR_DEFINED = 0x000cdfff & ~ICR_STATUS,
-};
 enum { DFR_FLAT = 0xf, DFR_CLUSTER = 0x0 }; /* bits 28 to 31 */
 
 /* Version 0x14: integrated; six LVT entries; EOI broadcasts can be suppressed. */
 enum { VERSION = 0x14 | (LAPIC_LVTS - 1) << 16 | 1 << 24 };
 
 /* Which bits of each LVT entry exist. */
-static const uint32_t lvt_writable[LAPIC_LVTS] = {
+const uint32_t lapic_lvt_writable[LAPIC_LVTS] = {
     [LAPIC_LVT_TIMER] = LVT_TIMER_MODE | LVT_MASKED | 0xff,
     [LAPIC_LVT_THERMAL] = LVT_MASKED | 0x7ff,
     [LAPIC_LVT_PERF] = LVT_MASKED | 0x7ff,
@@ -115,17 +67,24 @@ unsigned lapic_priority(const struct lapic *l)
     return (l->tpr & 0xf0) >= class ? l->tpr : class;
 }
 
+static bool lapic_lent(const struct lapic *l)
+{
+    return l->keeper.access != NULL;
+}
+
 /* The vector that the processor can take now, or -1. */
 static int lapic_candidate(const struct lapic *l)
 {
-    int irr = lapic_on(l) ? bits_highest(l->irr) : -1;
+    int irr = lapic_on(l) && !lapic_lent(l) ? bits_highest(l->irr) : -1;
     return irr >= 0 && ((unsigned)irr & 0xf0) > (lapic_priority(l) & 0xf0) ? irr : -1;
 }
 
 /* Whether the 8259s' interrupt gets through: on LINT0 as ExtINT, or straight when there is no
- * APIC, or as a message. */
+ * APIC, or as a message. Whether LINT0 is open is for the keeper to see, if there is one. */
 static bool lapic_extint_pending(const struct lapic *l)
 {
+    if (lapic_lent(l))
+        return l->line[0] || l->extint;
     if (!lapic_on(l))
         return l->line[0];
     uint32_t lint0 = l->lvt[LAPIC_LVT_LINT0];
@@ -133,15 +92,19 @@ static bool lapic_extint_pending(const struct lapic *l)
     return (open && l->line[0]) || l->extint;
 }
 
+void lapic_tell(struct lapic *l)
+{
+    l->interrupt = lapic_candidate(l) >= 0 || lapic_extint_pending(l);
+    l->host.interrupt(l->host.ctx, l->interrupt);
+}
+
 /* Tells the processor when its interrupt line changes: to be called after any change to IRR, ISR,
  * TPR, LINT0. */
 static void lapic_update(struct lapic *l)
 {
     uint8_t interrupt = lapic_candidate(l) >= 0 || lapic_extint_pending(l);
-    if (interrupt == l->interrupt)
-        return;
-    l->interrupt = interrupt;
-    l->host.interrupt(l->host.ctx, interrupt);
+    if (interrupt != l->interrupt)
+        lapic_tell(l);
 }
 
 int lapic_acknowledge(struct lapic *l)
@@ -266,6 +229,10 @@ void lapic_lint(void *lapic, unsigned pin, bool level)
     pin &= 1;
     bool rose = level && !l->line[pin];
     l->line[pin] = level;
+    if (lapic_lent(l)) {
+        lapic_update(l);
+        return;
+    }
     if (!lapic_on(l)) {
         if (pin == 1 && rose)
             l->host.nmi(l->host.ctx);
@@ -358,7 +325,7 @@ static void lapic_send_ipi(struct lapic *l)
 static void lapic_write_lvt(struct lapic *l, unsigned entry, uint32_t value)
 {
     uint32_t before = l->lvt[entry];
-    value &= lvt_writable[entry];
+    value &= lapic_lvt_writable[entry];
     if (!(l->svr & SVR_ENABLE))
         value |= LVT_MASKED;
     if (value & LVT_LEVEL)
@@ -444,12 +411,21 @@ static bool lapic_write_register(struct lapic *l, unsigned reg, uint32_t value)
     }
 }
 
+static uint64_t lapic_ask(const struct lapic *l, enum lapic_access kind, uint32_t reg)
+{
+    uint64_t value = 0;
+    l->keeper.access(l->keeper.ctx, kind, reg, false, &value);
+    return value;
+}
+
 uint64_t lapic_read(struct lapic *l, uint64_t offset, unsigned size)
 {
     unsigned reg = (offset & 0xfff) >> 4, byte = offset & 15;
     uint32_t value = 0;
     if (byte >= 4)
         return 0;
+    if (lapic_lent(l))
+        return lapic_ask(l, LAPIC_ACCESS_PAGE, reg * 16) >> 8 * byte & bits_mask(8 * size);
     switch (reg) {
     case REG_APR:
     case REG_RRD: break;
@@ -469,6 +445,10 @@ void lapic_write(struct lapic *l, uint64_t offset, unsigned size, uint64_t value
     /* Registers are written as aligned double words (SDM 3, 10.4.1); others do nothing. */
     if (size < 4 || (offset & 15))
         return;
+    if (lapic_lent(l)) {
+        l->keeper.access(l->keeper.ctx, LAPIC_ACCESS_PAGE, reg * 16, true, &value);
+        return;
+    }
     switch (reg) {
     case REG_ID: l->id = word & 0xff000000; break;
     case REG_LDR: l->ldr = word & 0xff000000; break;
@@ -503,7 +483,7 @@ static uint64_t lapic_x2_reserved(unsigned reg)
     if (reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR) {
         unsigned entry = reg - REG_LVT_TIMER;
         uint32_t remote = entry == LAPIC_LVT_LINT0 || entry == LAPIC_LVT_LINT1 ? LVT_REMOTE_IRR : 0;
-        return ~(uint64_t)(lvt_writable[entry] | LVT_STATUS | remote);
+        return ~(uint64_t)(lapic_lvt_writable[entry] | LVT_STATUS | remote);
     }
     return 0;
 }
@@ -569,8 +549,22 @@ static bool lapic_write_base(struct lapic *l, uint64_t value)
     return true;
 }
 
+static bool lapic_is_msr(uint32_t msr)
+{
+    return msr == LAPIC_MSR_BASE || msr == LAPIC_MSR_TSC_DEADLINE ||
+           (msr >= LAPIC_MSR_X2APIC && msr < LAPIC_MSR_X2APIC_END);
+}
+
+static bool lapic_ask_msr(struct lapic *l, uint32_t msr, bool write, uint64_t *value)
+{
+    return lapic_is_msr(msr) &&
+           l->keeper.access(l->keeper.ctx, LAPIC_ACCESS_MSR, msr, write, value);
+}
+
 bool lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t *value)
 {
+    if (lapic_lent(l))
+        return lapic_ask_msr(l, msr, false, value);
     switch (msr) {
     case LAPIC_MSR_BASE: *value = l->base; return true;
     case LAPIC_MSR_TSC_DEADLINE:
@@ -584,6 +578,8 @@ bool lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t *value)
 
 bool lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value)
 {
+    if (lapic_lent(l))
+        return lapic_ask_msr(l, msr, true, &value);
     switch (msr) {
     case LAPIC_MSR_BASE: return lapic_write_base(l, value);
     case LAPIC_MSR_TSC_DEADLINE: lapic_timer_write_deadline(l, value); return true;
@@ -595,11 +591,15 @@ bool lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value)
 
 uint64_t lapic_cr8(const struct lapic *l)
 {
-    return l->tpr >> 4;
+    return lapic_lent(l) ? lapic_ask(l, LAPIC_ACCESS_CR8, 0) : l->tpr >> 4;
 }
 
 void lapic_set_cr8(struct lapic *l, uint64_t value)
 {
+    if (lapic_lent(l)) {
+        l->keeper.access(l->keeper.ctx, LAPIC_ACCESS_CR8, 0, true, &value);
+        return;
+    }
     l->tpr = (uint32_t)(value & 15) << 4;
     lapic_update(l);
 }
@@ -661,9 +661,8 @@ static bool lapic_after_load(void *object, struct error *err)
     if ((l->base & modes) == LAPIC_BASE_X2APIC || l->line[0] > 1 || l->line[1] > 1)
         return error_set(err, "lapic: a saved register is out of range; the state is damaged");
     for (unsigned i = 0; i < LAPIC_LVTS; i++)
-        l->lvt[i] &= lvt_writable[i] | LVT_REMOTE_IRR;
-    l->interrupt = lapic_candidate(l) >= 0 || lapic_extint_pending(l);
-    l->host.interrupt(l->host.ctx, l->interrupt);
+        l->lvt[i] &= lapic_lvt_writable[i] | LVT_REMOTE_IRR;
+    lapic_tell(l);
     /* The deadline that was under way, even if it is past meanwhile. */
     timer_set(&l->timer, l->timer_at);
     return true;

@@ -58,10 +58,32 @@ struct lapic_host {
     struct apic_bus *bus;
 };
 
+/*
+ * An APIC can be lent to an engine that keeps it elsewhere (in the host's kernel): its registers
+ * are not here then, no timer of it runs, and messages go to the bus's keeper. What stays is the
+ * 8259s' interrupt, which the keeper's processor takes by lapic_acknowledge().
+ */
+enum lapic_access { LAPIC_ACCESS_PAGE, LAPIC_ACCESS_MSR, LAPIC_ACCESS_CR8 };
+
+struct lapic_keeper {
+    void *ctx;
+    /* An access by the processor that comes here all the same: to the register at an offset of the
+     * page, to an MSR (false: #GP), or to CR8. */
+    bool (*access)(void *ctx, enum lapic_access kind, uint32_t where, bool write, uint64_t *value);
+};
+
+/* A lent APIC's state: IA32_APIC_BASE, the TSC's deadline, and the register page, with the ID in
+ * bits 31 to 24 in either mode. A count that is over, its interrupt given, is told as none. */
+struct lapic_image {
+    uint64_t base, tsc_deadline;
+    uint8_t page[0x400];
+};
+
 struct lapic {
     struct clock *clock;
     struct lapic_host host;
     struct timer timer;
+    struct lapic_keeper keeper; /* access is NULL unless it is lent */
 
     uint32_t index; /* initial APIC ID */
     uint32_t bsp;   /* 0 or 1 */
@@ -94,6 +116,10 @@ void lapic_init(struct lapic *l, struct clock *clock, const struct lapic_host *h
 /* Power-on or RESET#. The BSP's LINT0 is left open for the 8259s (ExtINT), as firmware leaves it.
  */
 void lapic_reset(struct lapic *l);
+
+/* The state goes to the keeper, and comes back (lapic_image.c). */
+void lapic_lend(struct lapic *l, const struct lapic_keeper *keeper, struct lapic_image *to);
+void lapic_take_back(struct lapic *l, const struct lapic_image *from);
 
 /* Whether an access to gpa is this processor's APIC page now (each processor has its own base). */
 static inline bool lapic_claims(const struct lapic *l, uint64_t gpa)

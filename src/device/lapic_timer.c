@@ -6,7 +6,7 @@
  * and the monitor stays alive. */
 #define PERIOD_MIN UINT64_C(10000)
 
-static unsigned lapic_timer_shift(const struct lapic *l)
+unsigned lapic_timer_shift(const struct lapic *l)
 {
     unsigned code = (l->timer_divide & 3) | (l->timer_divide >> 1 & 4);
     return (code + 1) & 7; /* 0: by 2, ... 6: by 128, 7: by 1 */
@@ -34,8 +34,7 @@ uint32_t lapic_timer_current(const struct lapic *l)
     return elapsed < l->timer_initial ? l->timer_initial - (uint32_t)elapsed : 0;
 }
 
-/* When the count next reaches zero after the guest time `after`; CLOCK_NEVER: it does not. */
-static uint64_t lapic_timer_expiry(const struct lapic *l, uint64_t after)
+uint64_t lapic_timer_expiry(const struct lapic *l, uint64_t after)
 {
     if (!l->timer_initial || l->timer_start == CLOCK_NEVER)
         return CLOCK_NEVER;

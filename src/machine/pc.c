@@ -50,6 +50,7 @@ static void make_chips(struct pc *pc)
     pc->apics.ioapic = &pc->ioapic;
     pic_init(&pc->pic, (struct irq_line){pic_output, pc, 0});
     ioapic_init(&pc->ioapic, apic_bus_deliver, &pc->apics, MAP_IOAPIC_ID);
+    pc->ioapic.routed = apic_bus_routed;
     pit_init(&pc->pit, clock, isa_line(pc, IRQ_TIMER));
     rtc_init(&pc->rtc, clock, isa_line(pc, IRQ_RTC));
     dma_init(&pc->dma);
