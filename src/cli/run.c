@@ -248,6 +248,8 @@ const struct command command_run = {
         "  --stats [--json]       say at the end what was executed and how, on standard error; "
         "to\n"
         "                         count it all, engine binary runs slower\n"
+        "  --apic auto|machine|kernel\n"
+        "                         whether engine hardware has KVM keep the local APICs\n"
         "For those who look inside the engine binary:\n"
         "  --perf-map             tell perf(1) what is translated code (/tmp/perf-PID.map)\n"
         "  --code-cache SIZE      translated code to keep at most, 256K to 24M; 24M without it\n"

@@ -59,9 +59,50 @@ struct engine_stats {
 
 /* How an engine is looked at, or put under strain. */
 struct engine_tuning {
-    bool measure;        /* stats() is to tell shares and times as well; that takes time itself */
-    bool perf_map;       /* tell perf(1) where translated code is */
+    bool measure;  /* stats() is to tell shares and times as well; that takes time itself */
+    bool perf_map; /* tell perf(1) where translated code is */
+    /* Where the local APICs are to be. */
+    enum {
+        ENGINE_APICS_BEST,
+        ENGINE_APICS_MACHINE,
+        ENGINE_APICS_KEPT, /* with the engine (struct engine_apics) */
+    } apics;
     uint64_t code_cache; /* bytes of translated code to keep at most; 0: as many as is good */
+};
+
+/*
+ * Local APICs that an engine keeps itself, while the machine's clock runs: then its vCPUs wait for
+ * interrupts and start-up IPIs in run(), and interrupt() is about the 8259s' alone.
+ */
+struct engine_apic {
+    uint64_t base, tsc_deadline; /* IA32_APIC_BASE, IA32_TSC_DEADLINE */
+    /* The registers, the ID in bits 31 to 24 in either mode; a timer's count that is over, and its
+     * interrupt given, is zero and so is its initial count. */
+    uint8_t page[0x400];
+};
+
+struct engine_msi {
+    uint32_t address, data; /* SDM 3, 10.11 */
+};
+
+enum { ENGINE_PINS = 24 }; /* of the I/O APIC */
+
+struct engine_apics {
+    /* Whether this VM's vCPUs have theirs, as it was made and tuned. */
+    bool (*kept)(const struct engine_vm *vm);
+    /* The state goes to the engine, which has the vCPU's or gets it, and comes back. No vCPU runs
+     * from before the first one's take() until after the last one's give(); the clock does. */
+    bool (*give)(struct engine_vcpu *vcpu, const struct engine_apic *from);
+    bool (*take)(struct engine_vcpu *vcpu, struct engine_apic *to);
+    /* From here on under the machine's lock, on any thread: a message for local APICs; and what the
+     * I/O APIC's level-triggered pins send (address 0: nothing), whose EOIs x86_host is to hear
+     * of. */
+    void (*deliver)(struct engine_vm *vm, const struct engine_msi *m);
+    void (*routes)(struct engine_vm *vm, const struct engine_msi level[ENGINE_PINS]);
+    /* What the vCPU, on its thread, asks x86_host of its APIC all the same. */
+    uint32_t (*read_page)(struct engine_vcpu *vcpu, uint32_t offset);
+    bool (*msr)(struct engine_vcpu *vcpu, uint32_t msr, bool write, uint64_t *value);
+    void (*cr8)(struct engine_vcpu *vcpu, bool write, uint64_t *value);
 };
 
 struct engine {
@@ -121,6 +162,8 @@ struct engine {
     /* While the vCPU does not run, on any thread. */
     void (*get_state)(struct engine_vcpu *vcpu, struct x86_state *to);
     void (*set_state)(struct engine_vcpu *vcpu, const struct x86_state *from);
+
+    const struct engine_apics *apics; /* NULL: it keeps none */
 
     /* What the engine made of the guest's code at RIP: copies `size` bytes of it at most, says
      * where it lies and how many there are. 0: nothing, or not yet. May be NULL. */

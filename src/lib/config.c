@@ -217,6 +217,22 @@ static bool set_perf_map(struct config *c, const char *value, struct error *err)
     return c->tuning.perf_map = true;
 }
 
+static bool set_apic(struct config *c, const char *value, struct error *err)
+{
+    static const char *const names[] = {
+        [ENGINE_APICS_BEST] = "auto",
+        [ENGINE_APICS_MACHINE] = "machine",
+        [ENGINE_APICS_KEPT] = "kernel",
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(value, names[i]) == 0) {
+            c->tuning.apics = i;
+            return true;
+        }
+    return error_usage(err, "--apic %s: there is no such place; write auto, machine or kernel",
+                       value);
+}
+
 static bool set_code_cache(struct config *c, const char *value, struct error *err)
 {
     return config_size(value, &c->tuning.code_cache) ||
@@ -247,6 +263,7 @@ static bool refuse_share(struct config *c, const char *value, struct error *err)
 }
 
 static const struct config_option options[] = {
+    {"apic", "auto|machine|kernel", set_apic},
     {"append", "STRING", set_append},
     {"boot", "WAY", set_boot},
     {"clock", "host|virtual", set_clock},

@@ -93,6 +93,13 @@ static int interrupt_acknowledge(void *ctx)
     return vector;
 }
 
+static void apic_eoi(void *ctx, uint8_t vector)
+{
+    struct machine *m = enter(ctx);
+    apic_bus_eoi(&m->pc.apics, vector);
+    leave(m);
+}
+
 static uint64_t cr8_read(void *ctx)
 {
     struct vcpu *v = ctx;
@@ -200,6 +207,7 @@ const struct x86_host vcpu_host = {
     .cr8_read = cr8_read,
     .cr8_write = cr8_write,
     .fpu_error = fpu_error,
+    .apic_eoi = apic_eoi,
 };
 
 /* ---- what the local APIC asks; under the machine's lock, on any thread ---- */

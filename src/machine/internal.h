@@ -124,6 +124,7 @@ struct machine {
     struct ticks ticks;
     struct switching switching;
     struct pc pc;
+    bool apics_lent; /* the local APICs are with the engine */
     bool reset_wanted;
     bool loaded, ran;       /* machine_load(), machine_run() were called */
     struct outcome outcome; /* under lock */
@@ -174,6 +175,13 @@ void machine_start_clock(struct machine *m);
 void machine_stop_clock(struct machine *m);
 /* The clock, which stands, shows `now`, and they what belongs to it. */
 void machine_set_clock(struct machine *m, uint64_t now);
+
+/* ---- apics.c ---- */
+
+/* The local APICs go to the engine, if it keeps them, and come back: under the machine's lock,
+ * while the clock runs and no vCPU does. */
+void apics_give(struct machine *m);
+void apics_take(struct machine *m);
 
 /* ---- vcpu.c ---- */
 

@@ -237,8 +237,10 @@ static void serve_reset(struct machine *m)
     struct error err = {0};
     m->reset_wanted = false;
     m->resets++;
+    apics_take(m);
     if (!reset(m, &err))
         machine_failed(m, &err);
+    apics_give(m);
     machine_unlock(m);
     control_continue(m);
 }

@@ -44,10 +44,12 @@ void machine_start_clock(struct machine *m)
     if (m->clock.stopped_at != CLOCK_NEVER)
         atomic_store(&m->ticks.base, host_counter() - atomic_load(&m->ticks.stand));
     clock_start(&m->clock);
+    apics_give(m);
 }
 
 void machine_stop_clock(struct machine *m)
 {
+    apics_take(m);
     if (m->clock.stopped_at == CLOCK_NEVER)
         atomic_store(&m->ticks.stand, host_counter() - atomic_load(&m->ticks.base));
     clock_stop(&m->clock);

@@ -139,7 +139,7 @@ bool vcpu_prepare(struct vcpu *v)
         take_init(v);
     if (events & VCPU_STARTUP)
         take_startup(v, (uint8_t)atomic_load(&v->startup_vector));
-    return !v->waiting;
+    return !v->waiting || v->machine->apics_lent;
 }
 
 /* ---- running ---- */

@@ -40,6 +40,9 @@ struct x86_host {
     uint64_t (*cr8_read)(void *ctx);
     void (*cr8_write)(void *ctx, uint64_t value);
 
+    /* A local APIC that the engine keeps has ended a level-triggered interrupt. NULL: none is. */
+    void (*apic_eoi)(void *ctx, uint8_t vector);
+
     /* Random bytes for RDRAND and RDSEED. NULL: the host's entropy; a reproducible run gives a
      * seeded generator of its own. */
     void (*random)(void *ctx, void *to, unsigned n);

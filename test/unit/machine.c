@@ -1,6 +1,7 @@
 /*
  * The whole machine, with small guests that nothing else runs on: raw code at 0x7c00, in real mode
- * or in flat 32-bit protected mode, on the engine `emulate`.
+ * or in flat 32-bit protected mode, on the engine `emulate`, and where that tells something more,
+ * on the one that keeps the local APICs itself.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -53,6 +54,10 @@ GUEST(guest_mixes, 16,
 GUEST(guest_reset_cf9, 16, "mov $0xcf9, %dx\n mov $6, %al\n out %al, %dx\n 1: jmp 1b\n")
 GUEST(guest_reset_i8042, 16, "mov $0xfe, %al\n out %al, $0x64\n 1: jmp 1b\n")
 GUEST(guest_reset_92, 16, "mov $1, %al\n out %al, $0x92\n 1: jmp 1b\n")
+/* Turns x2APIC on, and sends itself an INIT. */
+GUEST(guest_reset_init, 16,
+      "mov $0x1b, %ecx\n rdmsr\n or $0xc00, %eax\n wrmsr\n"
+      "mov $0x830, %ecx\n mov $0x4500, %eax\n xor %edx, %edx\n wrmsr\n 1: jmp 1b\n")
 GUEST(guest_triple_fault, 16, "lidt %cs:2f - guest_triple_fault + 0x7c00\n int3\n 2: .long 0, 0\n")
 GUEST(guest_power_off, 16, "mov $0x604, %dx\n mov $0x3c00, %ax\n out %ax, %dx\n 1: jmp 1b\n")
 GUEST(guest_spins, 16, "cli\n 1: jmp 1b\n")
@@ -140,12 +145,17 @@ static bool load(struct machine *m, void *ctx, struct x86_state *bsp, struct err
     return true;
 }
 
+/* What the next machines run on. */
+static const struct engine *engine = &engine_emulate;
+static struct engine_tuning tuning;
+
 static struct machine_config config_of(struct program *p)
 {
     return (struct machine_config){
         .memory = 2 << 20,
         .cpus = 1,
-        .engine = &engine_emulate,
+        .engine = engine,
+        .tuning = tuning,
         .debug_exit = true,
         .load = load,
         .load_ctx = p,
@@ -229,6 +239,11 @@ TEST(a_guest_resets_by_the_keyboard_controller)
 TEST(a_guest_resets_by_port_92)
 {
     resets(guest_reset_92, guest_reset_92_end, MACHINE_RESET);
+}
+
+TEST(an_init_to_the_boot_processor_is_a_reset)
+{
+    resets(guest_reset_init, guest_reset_init_end, MACHINE_RESET);
 }
 
 TEST(a_triple_fault_resets_or_is_a_crash)
@@ -544,9 +559,84 @@ TEST(what_can_not_be_made_is_refused)
     CHECK(m == NULL);
 }
 
+/* ---- local APICs that the engine keeps ---- */
+
+#if defined(__x86_64__)
+static char why[512];
+
+/* Whether machines have such an engine from here on. */
+static bool keep_apics(void)
+{
+    struct program p = {PROGRAM(guest_exit)};
+    struct machine *m;
+    struct error err = {0};
+    if (!engine_hardware.usable(why, sizeof why))
+        return false;
+    engine = &engine_hardware;
+    tuning.apics = ENGINE_APICS_KEPT;
+    struct machine_config c = config_of(&p);
+    if (machine_create(&m, &c, &err)) {
+        machine_destroy(m);
+        return true;
+    }
+    snprintf(why, sizeof why, "%s", err.text);
+    return false;
+}
+
+static void keep_no_apics(void)
+{
+    engine = &engine_emulate;
+    tuning = (struct engine_tuning){0};
+}
+
+TEST(kept_apics_are_reset_with_the_machine)
+{
+    if (!keep_apics()) {
+        keep_no_apics();
+        SKIP(why);
+    }
+    resets(guest_reset_cf9, guest_reset_cf9_end, MACHINE_RESET);
+    resets(guest_reset_init, guest_reset_init_end, MACHINE_RESET);
+    keep_no_apics();
+}
+
+TEST(kept_apics_wake_and_start_processors)
+{
+    if (!keep_apics()) {
+        keep_no_apics();
+        SKIP(why);
+    }
+    struct program p = {PROGRAM(guest_ticks)};
+    struct machine_config c = config_of(&p);
+    CHECK_EXIT(run(&c), 3);
+    starts_others(2, false);
+    starts_others(16, false);
+    ended(guest_spins, guest_spins_end, false);
+    ended(guest_halts, guest_halts_end, false);
+    keep_no_apics();
+}
+
+TEST(kept_apics_are_saved_and_loaded)
+{
+    if (!keep_apics()) {
+        keep_no_apics();
+        SKIP(why);
+    }
+    save_and_load(false, 1);
+    save_and_load(false, 2);
+    keep_no_apics();
+}
+#define WITH_KEPT_APICS                                                                            \
+    , T(kept_apics_are_reset_with_the_machine), T(kept_apics_wake_and_start_processors),           \
+        T(kept_apics_are_saved_and_loaded)
+#else
+#define WITH_KEPT_APICS
+#endif
+
 TESTS(T(a_guest_ends_the_run_by_the_debug_exit), T(a_guest_powers_itself_off),
       T(a_guest_resets_by_0xcf9), T(a_guest_resets_by_the_keyboard_controller),
-      T(a_guest_resets_by_port_92), T(a_triple_fault_resets_or_is_a_crash),
+      T(a_guest_resets_by_port_92), T(an_init_to_the_boot_processor_is_a_reset),
+      T(a_triple_fault_resets_or_is_a_crash),
       T(a_guest_that_spins_with_interrupts_off_can_be_ended),
       T(a_guest_that_halts_for_good_can_be_ended), T(an_end_asked_for_before_the_run_ends_it),
       T(a_timer_interrupt_wakes_a_halted_processor),
@@ -556,4 +646,5 @@ TESTS(T(a_guest_ends_the_run_by_the_debug_exit), T(a_guest_powers_itself_off),
       T(output_that_nobody_reads_does_not_stall_the_guest),
       T(under_the_virtual_clock_input_that_is_there_comes_at_the_same_instruction),
       T(a_machine_saved_in_the_middle_goes_on_elsewhere),
-      T(a_saved_machine_of_another_shape_is_refused), T(what_can_not_be_made_is_refused))
+      T(a_saved_machine_of_another_shape_is_refused),
+      T(what_can_not_be_made_is_refused) WITH_KEPT_APICS)

@@ -175,7 +175,8 @@ static void get_state(struct engine_vcpu *v, struct x86_state *to)
         hardware_take_over(v);
     else
         hardware_fetch(v);
-    v->cpu.s.activity = activity;
+    if (!v->vm->keeps_apics)
+        v->cpu.s.activity = activity;
     /* An NMI that was asked for and not given to KVM yet is part of the state. */
     if (atomic_fetch_and(&v->request, ~(uint32_t)REQUEST_NMI) & REQUEST_NMI) {
         v->cpu.s.nmi_pending = true;
@@ -189,6 +190,7 @@ static void set_state(struct engine_vcpu *v, const struct x86_state *from)
     v->cpu.s = *from;
     v->cpu.s.gpr[X86_GPR_ZERO] = v->cpu.s.gpr[X86_GPR_BLOCK] = 0;
     v->loaded = v->incomplete = v->lent = v->users = v->from_user = false;
+    v->same_sregs = v->stepping = false;
     atomic_store(&v->vm->stale, true);
 }
 
@@ -291,6 +293,7 @@ const struct engine engine_hardware = {
     .advisable = kvm_measure,
     .limit = hardware_limit,
     .vm_create = vm_create,
+    .tune = hardware_tune,
     .vm_destroy = vm_destroy,
     .vcpu_create = vcpu_create,
     .vcpu_destroy = vcpu_destroy,
@@ -305,6 +308,7 @@ const struct engine engine_hardware = {
     .instructions = instructions,
     .stats = stats,
     .failure = failure,
+    .apics = &hardware_apics,
     .watch_writes = watch_writes,
     .remapped = remapped,
 };

@@ -26,6 +26,12 @@
 
 enum { HARDWARE_VCPUS = 16, HARDWARE_COMPONENTS = 10 };
 
+/* KVM's table of interrupts, as far as it is needed (apic.c). */
+struct apic_routes {
+    struct kvm_irq_routing head;
+    struct kvm_irq_routing_entry entry[ENGINE_PINS];
+};
+
 /* /dev/kvm, and what it can do. */
 struct kvm {
     int fd;
@@ -100,6 +106,11 @@ struct engine_vcpu {
     } looked;
     uint8_t exception; /* that made the user leave, or NO_EXCEPTION */
 
+    /* Where KVM keeps the local APIC (apic.c); run->cr8 is right when the state was fetched. */
+    uint64_t apic_base;
+    bool same_sregs; /* KVM has the segments and control registers */
+    bool stepping;   /* between what KVM gave up on and going on: it keeps pending NMIs */
+
     bool tsc_known;
     int64_t tsc_offset; /* what KVM adds to the host's counter */
 
@@ -123,9 +134,12 @@ struct engine_vm {
     struct engine_vm *assist; /* a VM of `emulate` on the same memory */
     uint32_t native_msrs;     /* which of msr.c's table KVM has, a bit each */
     struct component component[HARDWARE_COMPONENTS];
-    bool compacts;        /* the kernel saves in the compacted form */
-    atomic_bool stale;    /* KVM may hold translations that the guest has dropped */
-    pthread_mutex_t lock; /* of what follows, and held while KVM drops translations */
+    bool keeps_apics; /* KVM keeps the local APICs */
+    struct apic_routes routes;
+    uint8_t *reset_vector; /* a page, or NULL */
+    bool compacts;         /* the kernel saves in the compacted form */
+    atomic_bool stale;     /* KVM may hold translations that the guest has dropped */
+    pthread_mutex_t lock;  /* of what follows, and held while KVM drops translations */
     struct beginnings beginnings;
     struct tables *tables; /* NULL: what vm->stale says has to do */
     struct {
@@ -142,6 +156,8 @@ void kvm_close(struct kvm *k);
 
 /* measure.c */
 bool kvm_find_out(const struct kvm *k, struct kvm_facts *facts);
+/* Whether an interrupt that KVM's local APIC gives is in service then, until it is ended. */
+bool kvm_serves_interrupts(const struct kvm *k);
 /* Whether guests would run on the processor itself, at its speed. */
 bool kvm_measure(char *why, size_t size);
 
@@ -154,6 +170,9 @@ bool hardware_set_cpuid(struct engine_vcpu *v, struct error *err);
 bool hardware_load(struct engine_vcpu *v);
 /* cpu.s := the state, which stays where it is. */
 bool hardware_fetch(struct engine_vcpu *v);
+/* The segments and control registers as KVM gets them, and whether they still are the same. */
+void hardware_put_sregs(struct engine_vcpu *v, struct kvm_sregs2 *to);
+bool hardware_same_sregs(struct engine_vcpu *v, const struct kvm_sregs2 *then);
 /* Notes why the vCPU can't go on; false. `what` failed with errno. */
 bool hardware_fail(struct engine_vcpu *v, const char *what);
 
@@ -175,6 +194,9 @@ bool hardware_watch_writes(struct engine_vm *vm, struct error *err);
  * cr3. */
 bool hardware_drop_translations(struct engine_vm *vm, uint64_t cr3);
 
+/* A processor that gets INIT and starts at once finds there what makes a reset of it. */
+bool hardware_map_reset_vector(struct engine_vm *vm, struct error *err);
+
 /* fpu.c */
 void hardware_find_components(struct engine_vm *vm);
 bool hardware_load_fpu(struct engine_vcpu *v);
@@ -194,7 +216,19 @@ void hardware_msr_exit(struct engine_vcpu *v);
 /* tsc.c: sees that KVM's counter shows what the machine's does. moved: the guest has set it. */
 bool hardware_set_tsc(struct engine_vcpu *v, bool moved);
 
+/* apic.c */
+extern const struct engine_apics hardware_apics;
+bool hardware_tune(struct engine_vm *vm, const struct engine_tuning *t, struct error *err);
+/* KVM's counter moved: the APIC's timer with it. */
+void hardware_deadline_moved(struct engine_vcpu *v);
+/* The guest takes this interrupt first of all; it can. */
+bool hardware_inject_external(struct engine_vcpu *v, uint8_t vector);
+int hardware_exit_eoi(struct engine_vcpu *v);
+
 /* run.c */
+/* KVM does what it has put off until the next KVM_RUN (a timer's interrupt, telling an EOI), but
+ * runs nothing. On any thread while the vCPU does not run. */
+bool hardware_settle(struct engine_vcpu *v);
 enum engine_exit hardware_run(struct engine_vcpu *v, uint64_t insns_limit);
 /* Has the vCPU look at its request word soon. */
 void hardware_kick(struct engine_vcpu *v);

@@ -84,8 +84,10 @@ static bool set_protected_mode(const struct probe *p)
     return ioctl(p->vcpu, KVM_SET_SREGS, &s) == 0;
 }
 
-static bool probe_open(struct probe *p, const struct kvm *k, const uint8_t *code, size_t n)
+/* KVM keeps the local APIC, if the I/O APIC that it does not keep has any pins. */
+static bool probe_open_with(struct probe *p, const struct kvm *k, unsigned pins)
 {
+    struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args[0] = pins};
     uint64_t identity_map = 0xfeffc000;
     *p = (struct probe){
         .vm = -1, .vcpu = -1, .memory = MAP_FAILED, .run = MAP_FAILED, .run_size = k->run_size};
@@ -93,10 +95,10 @@ static bool probe_open(struct probe *p, const struct kvm *k, const uint8_t *code
     p->vm = ioctl(k->fd, KVM_CREATE_VM, 0);
     if (p->memory == MAP_FAILED || p->vm < 0)
         return false;
-    memcpy(p->memory, code, n);
     struct kvm_userspace_memory_region slot = {.memory_size = MEMORY,
                                                .userspace_addr = (uintptr_t)p->memory};
-    if (ioctl(p->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0 ||
+    if ((pins && ioctl(p->vm, KVM_ENABLE_CAP, &split) != 0) ||
+        ioctl(p->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) != 0 ||
         ioctl(p->vm, KVM_SET_TSS_ADDR, 0xfeffd000ul) != 0 ||
         ioctl(p->vm, KVM_SET_USER_MEMORY_REGION, &slot) != 0)
         return false;
@@ -104,7 +106,15 @@ static bool probe_open(struct probe *p, const struct kvm *k, const uint8_t *code
     if (p->vcpu < 0)
         return false;
     p->run = mmap(NULL, p->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, p->vcpu, 0);
-    return p->run != MAP_FAILED && set_protected_mode(p);
+    return p->run != MAP_FAILED;
+}
+
+static bool probe_open(struct probe *p, const struct kvm *k, const uint8_t *code, size_t n)
+{
+    if (!probe_open_with(p, k, 0))
+        return false;
+    memcpy(p->memory, code, n);
+    return set_protected_mode(p);
 }
 
 /* Nanoseconds from exit to exit with so many times round the loop between; 0: the guest did not
@@ -280,6 +290,59 @@ static void look_at_long_mode(const struct kvm *k, struct kvm_facts *facts)
     facts->users_only = made && gives_up(&p) && runs_users(&p);
     facts->cr4 = made ? cr4_bits(&p) : 0;
     probe_close(&p);
+}
+
+/* ---- the local APIC ---- */
+
+/* sti; 1: out %al,$0x81; jmp 1b; and, at HANDLER, out %al,$0x80 */
+static const uint8_t waiting_code[] = {0xfb, 0xe6, 0x81, 0xeb, 0xfc};
+static const uint8_t handler_code[] = {0xe6, 0x80};
+enum { HANDLED = 0x80, VECTOR = 0x20, WAITING = 0x400, HANDLER = 0x410, STACK_TOP = 0xf00 };
+enum { APIC_SVR = 0xf0, APIC_SVR_ENABLED = 0x1ff, APIC_ISR = 0x100 };
+
+static bool set_real_mode(const struct probe *p)
+{
+    struct kvm_sregs s;
+    struct kvm_regs regs = {.rip = WAITING, .rsp = STACK_TOP, .rflags = FLAG_1};
+    if (ioctl(p->vcpu, KVM_GET_SREGS, &s) != 0)
+        return false;
+    s.cs.base = s.cs.selector = 0;
+    memcpy(p->memory + WAITING, waiting_code, sizeof waiting_code);
+    memcpy(p->memory + HANDLER, handler_code, sizeof handler_code);
+    store_u32(p->memory + 4 * VECTOR, HANDLER);
+    return ioctl(p->vcpu, KVM_SET_SREGS, &s) == 0 && ioctl(p->vcpu, KVM_SET_REGS, &regs) == 0;
+}
+
+static bool run_to_handler(const struct probe *p)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        if (ioctl(p->vcpu, KVM_RUN, 0) != 0 || p->run->exit_reason != KVM_EXIT_IO)
+            return false;
+        if (p->run->io.port == HANDLED)
+            return true;
+    }
+    return false;
+}
+
+/* Runs as far as the handler of an interrupt. */
+static bool take_interrupt(const struct probe *p, struct kvm_lapic_state *apic)
+{
+    struct kvm_msi msi = {.address_lo = 0xfee00000, .data = VECTOR};
+    if (ioctl(p->vcpu, KVM_GET_LAPIC, apic) != 0)
+        return false;
+    store_u32(apic->regs + APIC_SVR, APIC_SVR_ENABLED);
+    return ioctl(p->vcpu, KVM_SET_LAPIC, apic) == 0 && ioctl(p->vm, KVM_SIGNAL_MSI, &msi) == 1 &&
+           run_to_handler(p) && ioctl(p->vcpu, KVM_GET_LAPIC, apic) == 0;
+}
+
+bool kvm_serves_interrupts(const struct kvm *k)
+{
+    enum { PINS = 24 };
+    struct probe p;
+    struct kvm_lapic_state apic;
+    bool taken = probe_open_with(&p, k, PINS) && set_real_mode(&p) && take_interrupt(&p, &apic);
+    probe_close(&p);
+    return taken && (apic.regs[APIC_ISR + VECTOR / 32 * 16] & 1u << VECTOR % 32);
 }
 
 bool kvm_find_out(const struct kvm *k, struct kvm_facts *facts)

@@ -14,7 +14,7 @@
 
 /* Where no guest has RAM and no device is (docs/machine.md): for four pages that older Intel
  * processors need for real mode, and below them for a page that comes and goes. */
-enum { TSS_ADDRESS = 0xfeffd000u, PASSING_SLOT = MEMORY_REGIONS };
+enum { TSS_ADDRESS = 0xfeffd000u, PASSING_SLOT = MEMORY_REGIONS, RESET_SLOT };
 #define IDENTITY_MAP_ADDRESS UINT64_C(0xfeffc000)
 #define PASSING_ADDRESS      UINT64_C(0xfeffb000)
 
@@ -188,6 +188,32 @@ bool hardware_drop_translations(struct engine_vm *vm, uint64_t cr3)
     return ok;
 }
 
+/* ---- the reset vector ---- */
+
+/* There is no firmware, but a page of RAM below 1 MiB at whose end a jump asks for a reset
+ * (docs/machine.md). INIT leads a boot processor of KVM's to the end of the first 4 GiB, and from
+ * here on to that page. All else reads as where nothing is. */
+bool hardware_map_reset_vector(struct engine_vm *vm, struct error *err)
+{
+    static const uint8_t far_jump[] = {0xea, 0xf0, 0xff, 0x00, 0xf0}; /* F000:FFF0 */
+    struct kvm_userspace_memory_region k = {
+        .slot = RESET_SLOT,
+        .guest_phys_addr = UINT64_C(0xfffff000),
+        .memory_size = MEMORY_PAGE_SIZE,
+        .flags = KVM_MEM_READONLY,
+    };
+    void *page =
+        mmap(NULL, MEMORY_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return error_errno(err, "engine hardware: reset vector");
+    vm->reset_vector = page;
+    memset(page, 0xff, MEMORY_PAGE_SIZE);
+    memcpy(vm->reset_vector + 0xff0, far_jump, sizeof far_jump);
+    k.userspace_addr = (uintptr_t)page;
+    return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &k) == 0 ||
+           error_errno(err, "engine hardware: reset vector");
+}
+
 /* ---- beginning and end ---- */
 
 bool hardware_memory_init(struct engine_vm *vm, struct error *err)
@@ -205,6 +231,8 @@ bool hardware_memory_init(struct engine_vm *vm, struct error *err)
 
 void hardware_memory_fini(struct engine_vm *vm)
 {
+    if (vm->reset_vector)
+        munmap(vm->reset_vector, MEMORY_PAGE_SIZE);
     tables_free(vm->tables);
     free(vm->log.page);
     free(vm->log.watched);

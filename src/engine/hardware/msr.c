@@ -28,6 +28,13 @@ static const struct native {
     {MSR_XSS, offsetof(struct x86_state, xss)},
 };
 
+/* Of the local APIC, where that is KVM's; x2APIC registers never leave KVM then. */
+static bool is_apics(uint32_t msr)
+{
+    return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
+           (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST);
+}
+
 /* Runs of registers that the guest reaches without an exit, and how many each has. */
 static const struct {
     uint32_t first, count;
@@ -38,7 +45,11 @@ static const struct {
     {MSR_XSS, 1},
     {MSR_EFER, 5 /* to SFMASK */},
     {MSR_FS_BASE, 4 /* to TSC_AUX */},
+    /* The local APIC's, if it is KVM's. */
+    {MSR_APIC_BASE, 1},
+    {MSR_TSC_DEADLINE, 1},
 };
+enum { ALLOWED = ARRAY_LEN(allowed), ALLOWED_APICS = 2 };
 
 static uint64_t *place(struct engine_vcpu *v, const struct native *n)
 {
@@ -81,8 +92,8 @@ bool hardware_filter_msrs(struct engine_vm *vm, struct error *err)
             KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER,
     };
     struct kvm_msr_filter filter = {.flags = KVM_MSR_FILTER_DEFAULT_DENY};
-    _Static_assert(ARRAY_LEN(allowed) <= KVM_MSR_FILTER_MAX_RANGES, "one range each");
-    for (unsigned i = 0; i < ARRAY_LEN(allowed); i++)
+    _Static_assert(ALLOWED <= KVM_MSR_FILTER_MAX_RANGES, "one range each");
+    for (unsigned i = 0; i < ALLOWED - (vm->keeps_apics ? 0 : ALLOWED_APICS); i++)
         filter.ranges[i] = (struct kvm_msr_filter_range){
             .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
             .base = allowed[i].first,
@@ -161,6 +172,8 @@ static bool is_native(const struct engine_vm *vm, uint32_t msr)
     for (unsigned i = 0; i < ARRAY_LEN(native); i++)
         if (native[i].msr == msr)
             return vm->native_msrs & 1u << i;
+    if (vm->keeps_apics && is_apics(msr))
+        return true;
     return msr == MSR_EFER || msr == MSR_FS_BASE || msr == MSR_GS_BASE;
 }
 

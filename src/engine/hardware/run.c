@@ -90,8 +90,12 @@ static bool inject(struct engine_vcpu *v)
     if (vector < 0)
         return true;
     struct kvm_interrupt k = {.irq = (uint32_t)vector};
-    if (ioctl(v->fd, KVM_INTERRUPT, &k) != 0)
+    if (v->vm->keeps_apics) {
+        if (!hardware_inject_external(v, (uint8_t)vector))
+            return false;
+    } else if (ioctl(v->fd, KVM_INTERRUPT, &k) != 0) {
         return hardware_fail(v, "KVM_INTERRUPT");
+    }
     v->cpu.s.activity = X86_ACTIVE;
     v->interrupts++;
     /* One at a time: the next one waits for a window. */
@@ -117,6 +121,26 @@ static bool wakes(const struct engine_vcpu *v)
     return v->fresh && (s->event_pending || (s->nmi_pending && !s->nmi_blocked));
 }
 
+/* Whether the guest takes an interrupt of the 8259s now is KVM's to say where it has the local
+ * APIC, and it does so when KVM_RUN returns. */
+static bool open_for_8259s(struct engine_vcpu *v)
+{
+    v->incomplete |= v->fresh;
+    bool ok = hardware_complete(v);
+    v->fresh = false;
+    return ok && v->run->ready_for_interrupt_injection;
+}
+
+/* The same where KVM has the local APIC: it knows who waits for what. */
+static int attend_8259s(struct engine_vcpu *v, uint32_t request)
+{
+    if ((request & REQUEST_NMI) && !take_nmi(v))
+        return ENGINE_FAILED;
+    if ((request & REQUEST_INTR) && open_for_8259s(v) && !inject(v))
+        return ENGINE_FAILED;
+    return v->broken ? ENGINE_FAILED : GO_ON;
+}
+
 /* Does what was asked for. Returns an exit, or GO_ON. */
 static int attend(struct engine_vcpu *v)
 {
@@ -128,6 +152,8 @@ static int attend(struct engine_vcpu *v)
     }
     if (s->activity == X86_SHUTDOWN)
         return ENGINE_SHUTDOWN;
+    if (v->vm->keeps_apics)
+        return attend_8259s(v, request);
     if (s->activity == X86_WAIT_FOR_SIPI)
         return ENGINE_HALTED;
     if ((request & REQUEST_NMI) && !take_nmi(v))
@@ -251,6 +277,7 @@ static int (*const exits[])(struct engine_vcpu *v) = {
     [KVM_EXIT_IRQ_WINDOW_OPEN] = exit_nothing,
     [KVM_EXIT_SET_TPR] = exit_nothing,
     [KVM_EXIT_INTR] = exit_nothing,
+    [KVM_EXIT_IOAPIC_EOI] = hardware_exit_eoi,
 };
 
 int hardware_dispatch(struct engine_vcpu *v)
@@ -291,19 +318,20 @@ bool hardware_enter(struct engine_vcpu *v)
 static int go(struct engine_vcpu *v)
 {
     const struct x86_host *h = &v->cpu.host;
+    bool own_cr8 = h->cr8_read && h->cr8_write && !v->vm->keeps_apics;
     for (;;) {
         if (!hardware_load(v))
             return ENGINE_FAILED;
         int exit = attend(v);
         if (exit != GO_ON)
             return exit;
-        uint64_t cr8 = h->cr8_read ? h->cr8_read(h->ctx) : 0;
+        uint64_t cr8 = own_cr8 ? h->cr8_read(h->ctx) : v->run->cr8;
         v->run->cr8 = cr8;
         v->run->request_interrupt_window = (atomic_load(&v->request) & REQUEST_INTR) != 0;
         bool left = hardware_enter(v);
         if (v->broken)
             return ENGINE_FAILED;
-        if (v->run->cr8 != cr8 && h->cr8_write)
+        if (v->run->cr8 != cr8 && own_cr8)
             h->cr8_write(h->ctx, v->run->cr8);
         exit = left ? hardware_dispatch(v) : GO_ON;
         if (exit != GO_ON)
@@ -331,6 +359,31 @@ bool hardware_complete(struct engine_vcpu *v)
     return !v->broken;
 }
 
+/* A signal that waits lets KVM_RUN get as far as the guest's door; not so an immediate exit. */
+bool hardware_settle(struct engine_vcpu *v)
+{
+    int result;
+    if (!hardware_complete(v))
+        return false;
+    v->run->request_interrupt_window = 0;
+    do {
+        if (!enter_thread(v))
+            return false;
+        atomic_store(&v->kicked, true);
+        pthread_kill(pthread_self(), kick_signal());
+        result = ioctl(v->fd, KVM_RUN, 0);
+        int failure = errno;
+        take_kick(v);
+        v->fresh = v->fpu.known = false;
+        errno = failure;
+        if (result != 0 && failure != EINTR && failure != EAGAIN)
+            return hardware_fail(v, "KVM_RUN");
+        if (result == 0 && hardware_dispatch(v) == ENGINE_FAILED)
+            return false;
+    } while (result == 0 && v->run->exit_reason == KVM_EXIT_IOAPIC_EOI);
+    return true;
+}
+
 enum engine_exit hardware_run(struct engine_vcpu *v, uint64_t insns_limit)
 {
     (void)insns_limit; /* nobody counts them */
@@ -338,6 +391,8 @@ enum engine_exit hardware_run(struct engine_vcpu *v, uint64_t insns_limit)
         return ENGINE_FAILED;
     int exit = v->vm->facts.users_only ? hardware_run_users(v) : go(v);
     if (exit != ENGINE_FAILED && !hardware_complete(v))
+        return ENGINE_FAILED;
+    if (exit != ENGINE_FAILED && v->vm->keeps_apics && !hardware_settle(v))
         return ENGINE_FAILED;
     if (!hardware_take_writes(v->vm)) {
         hardware_fail(v, "KVM_CLEAR_DIRTY_LOG");

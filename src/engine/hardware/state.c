@@ -110,12 +110,15 @@ static bool uses_pdptes(const struct x86_state *s)
     return (s->cr0 & CR0_PG) && (s->cr4 & CR4_PAE) && !(s->efer & EFER_LMA);
 }
 
-/* The machine's local APIC is not KVM's: KVM need only know whether there is one, for CPUID. */
+/* Where the machine's local APIC is not KVM's, KVM need only know whether there is one, for CPUID.
+ */
 static uint64_t apic_base(struct engine_vcpu *v)
 {
     enum { X2APIC = 1u << 10 };
     const struct x86_host *h = &v->cpu.host;
     uint64_t base = UINT64_C(0xfee00900);
+    if (v->vm->keeps_apics)
+        return v->apic_base;
     if (h->msr_read)
         h->msr_read(h->ctx, MSR_APIC_BASE, &base);
     return base & ~(uint64_t)X2APIC;
@@ -191,7 +194,24 @@ static bool fetch_sregs(struct engine_vcpu *v)
     if (!get_sregs(v, &k))
         return false;
     take_sregs(&v->cpu.s, &k);
+    if (v->vm->keeps_apics) {
+        v->apic_base = k.apic_base;
+        v->run->cr8 = k.cr8;
+    }
     return true;
+}
+
+/* Whether they are what they were when `then` was put. */
+bool hardware_same_sregs(struct engine_vcpu *v, const struct kvm_sregs2 *then)
+{
+    struct kvm_sregs2 now;
+    put_sregs(v, &now);
+    return memcmp(&now, then, sizeof now) == 0;
+}
+
+void hardware_put_sregs(struct engine_vcpu *v, struct kvm_sregs2 *to)
+{
+    put_sregs(v, to);
 }
 
 /* ---- debug registers ---- */
@@ -224,7 +244,7 @@ static bool load_events(struct engine_vcpu *v)
     bool interrupt = s->event_pending && s->event_type == X86_EXTERNAL_INTERRUPT;
     bool nmi = s->event_pending && s->event_type == X86_EVENT_NMI;
     struct kvm_vcpu_events k = {
-        .flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
+        .flags = KVM_VCPUEVENT_VALID_SHADOW | (v->stepping ? 0 : KVM_VCPUEVENT_VALID_NMI_PENDING),
         .interrupt = {.injected = interrupt,
                       .nr = s->event_vector,
                       .shadow = (s->shadow_ss ? KVM_X86_SHADOW_INT_MOV_SS : 0) |
@@ -274,6 +294,40 @@ static bool fetch_events(struct engine_vcpu *v)
     return true;
 }
 
+/* ---- what the vCPU does, where its local APIC is KVM's ---- */
+
+static const uint32_t mp_states[] = {
+    [X86_ACTIVE] = KVM_MP_STATE_RUNNABLE,
+    [X86_HALTED] = KVM_MP_STATE_HALTED,
+    [X86_SHUTDOWN] = KVM_MP_STATE_RUNNABLE,
+    [X86_WAIT_FOR_SIPI] = KVM_MP_STATE_INIT_RECEIVED,
+};
+
+static bool load_activity(struct engine_vcpu *v)
+{
+    struct kvm_mp_state k = {mp_states[v->cpu.s.activity]};
+    return !v->vm->keeps_apics || ioctl(v->fd, KVM_SET_MP_STATE, &k) == 0 ||
+           hardware_fail(v, "KVM_SET_MP_STATE");
+}
+
+/* KVM acts on an INIT that came, so this is to be asked for before all else. */
+static bool fetch_activity(struct engine_vcpu *v)
+{
+    struct kvm_mp_state k;
+    struct x86_state *s = &v->cpu.s;
+    if (!v->vm->keeps_apics)
+        return true;
+    if (ioctl(v->fd, KVM_GET_MP_STATE, &k) != 0)
+        return hardware_fail(v, "KVM_GET_MP_STATE");
+    if (k.mp_state == KVM_MP_STATE_HALTED)
+        s->activity = X86_HALTED;
+    else if (k.mp_state != KVM_MP_STATE_RUNNABLE)
+        s->activity = X86_WAIT_FOR_SIPI;
+    else if (s->activity != X86_SHUTDOWN)
+        s->activity = X86_ACTIVE;
+    return true;
+}
+
 /* ---- extended control registers ---- */
 
 static bool has_xsave(const struct engine_vcpu *v)
@@ -308,8 +362,10 @@ bool hardware_load(struct engine_vcpu *v)
         return true;
     /* EFER, which goes with the control registers, decides what other registers may hold, and
      * events come last: setting registers drops them. */
-    bool ok = load_sregs(v) && load_regs(v) && load_xcr0(v) && hardware_load_fpu(v) &&
-              hardware_load_msrs(v) && load_debug(v) && load_events(v);
+    bool ok = (v->same_sregs || load_sregs(v)) && load_regs(v) && load_xcr0(v) &&
+              hardware_load_fpu(v) && hardware_load_msrs(v) && load_debug(v) && load_events(v) &&
+              load_activity(v);
+    v->same_sregs = v->stepping = false;
     v->loaded = v->fresh = ok;
     return ok;
 }
@@ -318,8 +374,8 @@ bool hardware_fetch(struct engine_vcpu *v)
 {
     if (!v->loaded)
         return true;
-    return fetch_sregs(v) && fetch_regs(v) && fetch_xcr0(v) && hardware_fetch_fpu(v) &&
-           hardware_fetch_msrs(v) && fetch_debug(v) && fetch_events(v);
+    return fetch_activity(v) && fetch_sregs(v) && fetch_regs(v) && fetch_xcr0(v) &&
+           hardware_fetch_fpu(v) && hardware_fetch_msrs(v) && fetch_debug(v) && fetch_events(v);
 }
 
 /* ---- the part that users have to do with ---- */

@@ -44,19 +44,36 @@ static int64_t agree(struct engine_vm *vm, int64_t offset, uint64_t tolerance)
     return offset;
 }
 
+static bool set_offset(struct engine_vcpu *v, int64_t offset)
+{
+    uint64_t value = (uint64_t)offset;
+    struct kvm_device_attr attr = {
+        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&value};
+    v->tsc_offset = offset;
+    v->tsc_known = true;
+    if (ioctl(v->fd, KVM_SET_DEVICE_ATTR, &attr) != 0)
+        return hardware_fail(v, "KVM_VCPU_TSC_OFFSET");
+    hardware_deadline_moved(v);
+    return true;
+}
+
+/* Where guests read the host's counter whatever the offset is, deadlines of KVM's local APIC are
+ * to mean that counter too. */
+static bool set_fixed(struct engine_vcpu *v)
+{
+    return v->tsc_known || !v->vm->keeps_apics || set_offset(v, 0);
+}
+
 bool hardware_set_tsc(struct engine_vcpu *v, bool moved)
 {
-    if (!v->cpu.host.tsc_read || v->vm->model->tsc == X86_TSC_FIXED)
+    if (v->vm->model->tsc == X86_TSC_FIXED)
+        return set_fixed(v);
+    if (!v->cpu.host.tsc_read)
         return true;
     uint64_t hz = v->vm->model->tsc_hz;
     uint64_t tolerance = moved ? hz / 1000000 : hz / 20000;
     int64_t offset = measure(v);
     if (v->tsc_known && !moved && distance(offset, v->tsc_offset) < tolerance)
         return true;
-    v->tsc_offset = agree(v->vm, offset, tolerance);
-    v->tsc_known = true;
-    uint64_t value = (uint64_t)v->tsc_offset;
-    struct kvm_device_attr attr = {
-        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&value};
-    return ioctl(v->fd, KVM_SET_DEVICE_ATTR, &attr) == 0 || hardware_fail(v, "KVM_VCPU_TSC_OFFSET");
+    return set_offset(v, agree(v->vm, offset, tolerance));
 }

@@ -1,0 +1,455 @@
+/*
+ * Local APICs that KVM keeps: what is given comes back, nothing is lost on the way, and the vCPU
+ * waits where they are. Where there is no KVM, or it can't keep them, all of it is skipped.
+ */
+#define RIG_ENGINE engine_hardware
+#include "emulate_rig.h"
+#include "engine/hardware/hardware.h"
+
+enum {
+    ID = 0x20,
+    VERSION = 0x30,
+    TPR = 0x80,
+    PPR = 0xa0,
+    DFR = 0xe0,
+    LDR = 0xd0,
+    SVR = 0xf0,
+    ISR = 0x100,
+    TMR = 0x180,
+    IRR = 0x200,
+    ESR = 0x280,
+    ICR = 0x300,
+    ICR_HIGH = 0x310,
+    LVT_TIMER = 0x320,
+    LVT_LINT0 = 0x350,
+    INITIAL = 0x380,
+    CURRENT = 0x390,
+    DIVIDE = 0x3e0,
+};
+enum { MASKED = 0x10000, PERIODIC = 0x20000, DEADLINE = 0x40000, EXTINT = 0x700, BY_ONE = 0xb };
+#define XAPIC  UINT64_C(0xfee00900)
+#define X2APIC (XAPIC | 1 << 10)
+
+static const struct engine_apics *const apics = &hardware_apics;
+static const char *why;
+
+/* As the machine makes one, with the option for it. */
+static bool open_rig(struct rig *r, const uint8_t *code, const uint8_t *end)
+{
+    static char text[512];
+    const struct engine_tuning t = {.apics = ENGINE_APICS_KEPT};
+    const struct x86_model *model = x86_model_find("x86-64-v2");
+    struct error err = {0};
+    r->vcpus = 1;
+    bool made = engine_hardware.usable(text, sizeof text) &&
+                memory_create(&r->memory, GUEST_MEMORY, &err) &&
+                engine_hardware.vm_create(&r->vm, &r->memory, model, 1, &err) &&
+                engine_hardware.tune(r->vm, &t, &err) &&
+                engine_hardware.vcpu_create(&r->all[0], r->vm, 0, &r->host, &err);
+    if (err.text[0])
+        snprintf(text, sizeof text, "%s", err.text);
+    why = text;
+    if (!made)
+        return false;
+    r->vcpu = r->all[0];
+    rig_long_mode(r, 0);
+    CHECK(apics->kept(r->vm));
+    return memory_write(&r->memory, GUEST, code, (uint64_t)(end - code));
+}
+
+#define OPEN(r, code)                                                                              \
+    do {                                                                                           \
+        (r)->host.pio_read = no_pio_read;                                                          \
+        (r)->host.mmio_read = no_mmio_read;                                                        \
+        (r)->host.mmio_write = no_mmio_write;                                                      \
+        if (!open_rig(r, code, code##_end))                                                        \
+            SKIP(why);                                                                             \
+    } while (0)
+
+CODE(endless, "1: pause; jmp 1b");
+
+static uint32_t get(const struct engine_apic *a, unsigned reg)
+{
+    return load_u32(a->page + reg);
+}
+
+static void put(struct engine_apic *a, unsigned reg, uint32_t value)
+{
+    store_u32(a->page + reg, value);
+}
+
+static void set_bit(struct engine_apic *a, unsigned set, unsigned vector)
+{
+    unsigned reg = set + vector / 32 * 16;
+    put(a, reg, get(a, reg) | 1u << vector % 32);
+}
+
+static bool has_bit(const struct engine_apic *a, unsigned set, unsigned vector)
+{
+    return get(a, set + vector / 32 * 16) >> vector % 32 & 1;
+}
+
+/* As after power-on, and turned on. */
+static struct engine_apic fresh(uint64_t base)
+{
+    struct engine_apic a = {.base = base};
+    put(&a, DFR, UINT32_MAX);
+    put(&a, SVR, 0x1ff);
+    for (unsigned reg = LVT_TIMER; reg <= 0x370; reg += 16)
+        put(&a, reg, MASKED);
+    put(&a, DIVIDE, BY_ONE);
+    if (base & 1 << 10)
+        put(&a, LDR, 1);
+    return a;
+}
+
+static struct engine_apic there_and_back(struct rig *r, const struct engine_apic *a)
+{
+    struct engine_apic got = {0};
+    CHECK(apics->give(r->vcpu, a));
+    CHECK(apics->take(r->vcpu, &got));
+    return got;
+}
+
+/* ---- states ---- */
+
+static void fill(struct engine_apic *a)
+{
+    static const struct {
+        uint32_t reg, value;
+    } values[] = {
+        {TPR, 0x6b},
+        {SVR, 0x11f5},
+        {ESR, 0x40},
+        {ICR, 0x000c4455},
+        {ICR_HIGH, 0x07000000},
+        {LVT_TIMER, MASKED | PERIODIC | 0x41},
+        {0x330, MASKED | 0x242},
+        {0x340, 0x443},
+        {LVT_LINT0, MASKED | 0xa744},
+        {0x360, 0x445},
+        {0x370, 0x46},
+        {DIVIDE, 3},
+    };
+    for (unsigned i = 0; i < ARRAY_LEN(values); i++)
+        put(a, values[i].reg, values[i].value);
+    for (unsigned v = 17; v < 0xb0; v += 13) {
+        set_bit(a, IRR, v);
+        if (v % 2)
+            set_bit(a, TMR, v);
+    }
+    set_bit(a, ISR, 0x33);
+    set_bit(a, ISR, 0x66);
+}
+
+static void check_same(const struct engine_apic *got, const struct engine_apic *want)
+{
+    CHECK_EQ(got->base, want->base);
+    CHECK_EQ(got->tsc_deadline, want->tsc_deadline);
+    for (unsigned reg = 0; reg < sizeof want->page; reg += 16)
+        if (reg != VERSION && reg != PPR && reg != CURRENT && get(got, reg) != get(want, reg)) {
+            printf("# register %x\n", reg);
+            CHECK_EQ(get(got, reg), get(want, reg));
+        }
+    CHECK_EQ(get(got, VERSION), 0x01050014); /* what every engine's guest is told */
+}
+
+TEST(every_register_comes_back_as_it_was)
+{
+    struct rig r = {0};
+    OPEN(&r, endless);
+    struct engine_apic a = fresh(XAPIC);
+    fill(&a);
+    put(&a, ID, 0x05000000);
+    put(&a, LDR, 0x40000000);
+    put(&a, DFR, 0x0fffffff);
+    struct engine_apic got = there_and_back(&r, &a);
+    check_same(&got, &a);
+    a = fresh(XAPIC); /* nothing is left of the first */
+    got = there_and_back(&r, &a);
+    check_same(&got, &a);
+    a = fresh(X2APIC);
+    fill(&a);
+    put(&a, ICR_HIGH, 0x11223344);
+    got = there_and_back(&r, &a);
+    check_same(&got, &a);
+    rig_close(&r);
+}
+
+TEST(the_tpr_comes_back_when_the_processor_goes_there_anew)
+{
+    struct rig r = {0};
+    OPEN(&r, endless);
+    struct engine_apic a = fresh(XAPIC);
+    put(&a, TPR, 0x4d);
+    CHECK(apics->give(r.vcpu, &a));
+    struct x86_state s = rig_state(&r);
+    engine_hardware.set_state(r.vcpu, &s);
+    struct engine_apic got = there_and_back(&r, &a);
+    CHECK_EQ(get(&got, TPR), 0x4d);
+    rig_close(&r);
+}
+
+/* ---- timers ---- */
+
+TEST(a_count_goes_on_and_is_over_once)
+{
+    struct rig r = {0};
+    OPEN(&r, endless);
+    struct engine_apic a = fresh(XAPIC);
+    put(&a, LVT_TIMER, 0x41);
+    put(&a, INITIAL, 4000000000);
+    put(&a, CURRENT, 3900000000);
+    struct engine_apic got = there_and_back(&r, &a);
+    CHECK_EQ(get(&got, INITIAL), 4000000000);
+    CHECK(get(&got, CURRENT) <= 3900000000);
+    CHECK(get(&got, CURRENT) > 0);
+    CHECK(!has_bit(&got, IRR, 0x41));
+    put(&a, CURRENT, 1); /* due */
+    got = there_and_back(&r, &a);
+    CHECK(has_bit(&got, IRR, 0x41));
+    CHECK_EQ(get(&got, CURRENT), 0);
+    /* Given back as the machine would: over, and its interrupt taken. */
+    put(&a, INITIAL, 0);
+    put(&a, CURRENT, 0);
+    got = there_and_back(&r, &a);
+    CHECK(!has_bit(&got, IRR, 0x41));
+    rig_close(&r);
+}
+
+TEST(a_count_goes_there_after_a_deadline)
+{
+    struct rig r = {0};
+    OPEN(&r, endless);
+    struct engine_apic a = fresh(XAPIC), got;
+    put(&a, LVT_TIMER, DEADLINE | 0x41);
+    a.tsc_deadline = INT64_MAX;
+    got = there_and_back(&r, &a);
+    CHECK_EQ(got.tsc_deadline, INT64_MAX);
+    a = fresh(XAPIC);
+    put(&a, LVT_TIMER, PERIODIC | 0x42);
+    put(&a, INITIAL, 4000000000);
+    put(&a, CURRENT, 3900000000);
+    got = there_and_back(&r, &a);
+    CHECK_EQ(got.tsc_deadline, 0);
+    CHECK_EQ(get(&got, INITIAL), 4000000000);
+    CHECK(get(&got, CURRENT) <= 3900000000);
+    rig_close(&r);
+}
+
+/* It is in the IRR, or the deadline is there still; not both. */
+TEST(a_deadline_is_met_once)
+{
+    struct rig r = {0};
+    OPEN(&r, endless);
+    struct engine_apic a = fresh(X2APIC);
+    put(&a, LVT_TIMER, DEADLINE | 0x41);
+    for (unsigned i = 0; i < 50; i++) {
+        a.tsc_deadline = 1 + i;
+        struct engine_apic got = there_and_back(&r, &a);
+        CHECK(has_bit(&got, IRR, 0x41) != (got.tsc_deadline == 1 + i));
+    }
+    /* None is left of one that was taken away. */
+    a.tsc_deadline = 0;
+    struct engine_apic got = there_and_back(&r, &a);
+    CHECK(!has_bit(&got, IRR, 0x41));
+    CHECK_EQ(got.tsc_deadline, 0);
+    rig_close(&r);
+}
+
+TEST(a_periodic_timer_ticks_while_it_is_there)
+{
+    struct rig r = {0};
+    OPEN(&r, endless);
+    struct engine_apic a = fresh(XAPIC), got;
+    put(&a, LVT_TIMER, PERIODIC | 0x41);
+    put(&a, INITIAL, 2000000);
+    put(&a, CURRENT, 2000000);
+    CHECK(apics->give(r.vcpu, &a));
+    do {
+        CHECK(apics->take(r.vcpu, &got));
+        CHECK(get(&got, CURRENT) > 0 && get(&got, CURRENT) <= 2000000);
+    } while (!has_bit(&got, IRR, 0x41));
+    rig_close(&r);
+}
+
+/* ---- messages ---- */
+
+TEST(a_message_that_comes_is_not_lost)
+{
+    struct rig r = {0};
+    OPEN(&r, endless);
+    struct engine_apic a = fresh(XAPIC), got;
+    CHECK(apics->give(r.vcpu, &a));
+    apics->deliver(r.vm, &(struct engine_msi){0xfee00000, 0x51});
+    apics->deliver(r.vm, &(struct engine_msi){0xfee00000, 0xc052});
+    apics->deliver(r.vm, &(struct engine_msi){0xfee07000, 0x53}); /* nobody's */
+    CHECK(apics->take(r.vcpu, &got));
+    CHECK(has_bit(&got, IRR, 0x51));
+    CHECK(!has_bit(&got, TMR, 0x51));
+    CHECK(has_bit(&got, IRR, 0x52));
+    CHECK(has_bit(&got, TMR, 0x52));
+    CHECK(!has_bit(&got, IRR, 0x53));
+    rig_close(&r);
+}
+
+TEST(an_nmi_message_is_pending)
+{
+    struct rig r = {0};
+    OPEN(&r, endless);
+    struct engine_apic a = fresh(XAPIC), got;
+    struct x86_state s = rig_state(&r);
+    s.nmi_blocked = true;
+    engine_hardware.set_state(r.vcpu, &s);
+    CHECK(apics->give(r.vcpu, &a));
+    apics->deliver(r.vm, &(struct engine_msi){0xfee00000, 0x4400});
+    CHECK(apics->take(r.vcpu, &got));
+    s = rig_state(&r);
+    CHECK(s.nmi_pending);
+    CHECK(s.nmi_blocked);
+    rig_close(&r);
+}
+
+/* ---- what the processor does ---- */
+
+TEST(waiting_comes_back)
+{
+    static const uint32_t activities[] = {X86_ACTIVE, X86_HALTED, X86_WAIT_FOR_SIPI};
+    struct rig r = {0};
+    OPEN(&r, endless);
+    struct engine_apic a = fresh(XAPIC);
+    for (unsigned i = 0; i < ARRAY_LEN(activities); i++) {
+        struct x86_state s = rig_state(&r);
+        s.activity = activities[i];
+        engine_hardware.set_state(r.vcpu, &s);
+        there_and_back(&r, &a);
+        CHECK_EQ(rig_state(&r).activity, activities[i]);
+    }
+    rig_close(&r);
+}
+
+/* The only processor, and so the boot processor, starts at once where a reset is asked for. */
+TEST(init_leads_to_the_reset_vector_and_on)
+{
+    struct rig r = {0};
+    OPEN(&r, endless);
+    struct engine_apic a = fresh(XAPIC);
+    static const uint8_t shout[] = {0xe6, 0x80, 0xeb, 0xfc}; /* out %al,$0x80, over and over */
+    CHECK(memory_write(&r.memory, 0xffff0, shout, sizeof shout));
+    there_and_back(&r, &a);
+    CHECK(apics->give(r.vcpu, &a));
+    apics->deliver(r.vm, &(struct engine_msi){0xfee00000, 0x4500});
+    struct engine_apic got;
+    CHECK(apics->take(r.vcpu, &got));
+    struct x86_state s = rig_state(&r);
+    CHECK_EQ(s.activity, X86_ACTIVE);
+    CHECK_EQ(s.seg[X86_CS].base, 0xffff0000);
+    CHECK_EQ(s.rip, 0xfff0);
+    CHECK_EQ(s.cr0 & (CR0_PE | CR0_PG), 0);
+    CHECK(r.vm->reset_vector[0xff0] == 0xea);
+    rig_close(&r);
+}
+
+/* ---- the 8259s' interrupt ---- */
+
+static unsigned acknowledged;
+static struct engine_vcpu *stopped;
+
+static int acknowledge(void *ctx)
+{
+    acknowledged++;
+    engine_hardware.stop(stopped);
+    return acknowledged == 1 ? 0x50 : -1;
+}
+
+static void stop_at_port(void *ctx, uint16_t port, unsigned size, uint32_t value)
+{
+    engine_hardware.stop(stopped);
+}
+
+/* Acknowledged, but not delivered: an event that goes with the state. */
+TEST(an_interrupt_of_the_8259s_is_pending_or_not_asked_for)
+{
+    for (unsigned open = 0; open < 2; open++) {
+        struct rig r = {0};
+        CODE(ports, "1: out %al, $0x80; jmp 1b");
+        r.host.interrupt_acknowledge = acknowledge;
+        r.host.pio_write = stop_at_port;
+        OPEN(&r, ports);
+        stopped = r.vcpu;
+        acknowledged = 0;
+        struct engine_apic a = fresh(XAPIC);
+        put(&a, LVT_LINT0, open ? EXTINT : MASKED | EXTINT);
+        struct x86_state s = rig_state(&r);
+        s.rflags |= FLAG_IF;
+        engine_hardware.set_state(r.vcpu, &s);
+        CHECK(apics->give(r.vcpu, &a));
+        engine_hardware.interrupt(r.vcpu, true);
+        CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_STOPPED);
+        s = rig_state(&r);
+        CHECK_EQ(s.event_pending, open);
+        CHECK_EQ(acknowledged != 0, open);
+        if (open)
+            CHECK_EQ(s.event_vector, 0x50);
+        rig_close(&r);
+    }
+}
+
+/* ---- level-triggered interrupts ---- */
+
+static unsigned eois;
+static uint8_t eoi_vector;
+
+static void on_eoi(void *ctx, uint8_t vector)
+{
+    eois++;
+    eoi_vector = vector;
+}
+
+CODE(ends, "mov $0x80b, %ecx; xor %eax, %eax; xor %edx, %edx; wrmsr; 1: out %al, $0x80; jmp 1b");
+
+/* The guest ends what came with the state. KVM tells it before the machine has the state again. */
+static unsigned eois_of(bool level, bool broadcast)
+{
+    struct rig r = {0};
+    r.host.pio_write = stop_at_port;
+    r.host.apic_eoi = on_eoi;
+    eois = 0;
+    if (!open_rig(&r, ends, ends_end))
+        return UINT32_MAX;
+    stopped = r.vcpu;
+    struct engine_apic a = fresh(X2APIC), got;
+    put(&a, SVR, broadcast ? 0x1ff : 0x11ff);
+    set_bit(&a, ISR, 0x61);
+    if (level)
+        set_bit(&a, TMR, 0x61);
+    struct engine_msi pins[ENGINE_PINS] = {0};
+    if (level)
+        pins[4] = (struct engine_msi){0xfee00000, 0xc061};
+    CHECK(apics->give(r.vcpu, &a));
+    apics->routes(r.vm, pins);
+    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_STOPPED);
+    CHECK(apics->take(r.vcpu, &got));
+    CHECK(!has_bit(&got, ISR, 0x61));
+    rig_close(&r);
+    return eois;
+}
+
+TEST(the_end_of_a_level_triggered_interrupt_is_told)
+{
+    unsigned told = eois_of(true, true);
+    if (told == UINT32_MAX)
+        SKIP(why);
+    CHECK_EQ(told, 1);
+    CHECK_EQ(eoi_vector, 0x61);
+    CHECK_EQ(eois_of(true, false), 0);
+    CHECK_EQ(eois_of(false, true), 0);
+}
+
+TESTS(T(every_register_comes_back_as_it_was),
+      T(the_tpr_comes_back_when_the_processor_goes_there_anew), T(a_count_goes_on_and_is_over_once),
+      T(a_count_goes_there_after_a_deadline), T(a_deadline_is_met_once),
+      T(a_periodic_timer_ticks_while_it_is_there), T(a_message_that_comes_is_not_lost),
+      T(an_nmi_message_is_pending), T(waiting_comes_back), T(init_leads_to_the_reset_vector_and_on),
+      T(an_interrupt_of_the_8259s_is_pending_or_not_asked_for),
+      T(the_end_of_a_level_triggered_interrupt_is_told))
