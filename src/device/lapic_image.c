@@ -138,5 +138,7 @@ void lapic_take_back(struct lapic *l, const struct lapic_image *from)
     l->icr &= ~(uint64_t)ICR_STATUS;
     l->tsc_deadline = lapic_timer_mode(l) == LVT_DEADLINE ? from->tsc_deadline : 0;
     take_count(l, from);
+    for (unsigned pin = 0; pin < 2; pin++) /* one may be level-triggered */
+        lapic_lint(l, pin, l->line[pin]);
     lapic_tell(l);
 }

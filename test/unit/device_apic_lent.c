@@ -416,6 +416,17 @@ TEST(the_8259s_interrupt_stays)
     CHECK(intr);
 }
 
+/* Of which keepers know nothing. */
+TEST(a_pin_that_is_level_triggered_is_heard_when_it_is_back)
+{
+    setup();
+    put(LVT_LINT0, 0x8044);
+    struct lapic_image image = lend(&lapic);
+    lapic_lint(&lapic, 0, true);
+    take_back(&lapic, &image);
+    CHECK(in_irr(0x44));
+}
+
 TEST(accesses_go_to_the_keeper)
 {
     uint64_t value = 0;
@@ -464,4 +475,5 @@ TESTS(T(every_register_goes_there_and_to_another_one), T(x2apic_keeps_its_ids_an
       T(a_one_shot_that_is_due_is_lent_as_nearly_over), T(a_periodic_timer_keeps_its_phase),
       T(a_masked_timer_counts_on), T(messages_go_to_the_keeper),
       T(the_keeper_hears_of_entries_that_are_written), T(the_8259s_interrupt_stays),
-      T(accesses_go_to_the_keeper), T(nonsense_comes_back_as_something_that_can_be))
+      T(a_pin_that_is_level_triggered_is_heard_when_it_is_back), T(accesses_go_to_the_keeper),
+      T(nonsense_comes_back_as_something_that_can_be))

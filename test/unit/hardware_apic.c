@@ -350,21 +350,52 @@ TEST(init_leads_to_the_reset_vector_and_on)
     rig_close(&r);
 }
 
+/* ---- instructions that KVM gives up on ---- */
+
+static struct engine_vcpu *stopped;
+
+static void stop_at_port(void *ctx, uint16_t port, unsigned size, uint32_t value)
+{
+    engine_hardware.stop(stopped);
+}
+
+/* FLD1 is one, on some; MOV to CR0 has the control registers go back, and CR8 with them. */
+CODE(given_up, "fninit; fld1; mov %cr0, %rax; and $~2, %rax; mov %rax, %cr0; fld1\n"
+               "1: out %al, $0x80; jmp 1b");
+
+TEST(the_apic_is_as_it_was_behind_what_kvm_gives_up_on)
+{
+    struct rig r = {0};
+    r.host.pio_write = stop_at_port;
+    OPEN(&r, given_up);
+    stopped = r.vcpu;
+    struct engine_apic a = fresh(XAPIC), got;
+    put(&a, TPR, 0x4d);
+    struct x86_state s = rig_state(&r);
+    s.nmi_blocked = true;
+    engine_hardware.set_state(r.vcpu, &s);
+    CHECK(apics->give(r.vcpu, &a));
+    apics->deliver(r.vm, &(struct engine_msi){0xfee00000, 0x51});
+    apics->deliver(r.vm, &(struct engine_msi){0xfee00000, 0x4400});
+    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_STOPPED);
+    CHECK(apics->take(r.vcpu, &got));
+    s = rig_state(&r);
+    CHECK_EQ(get(&got, TPR), 0x4d);
+    CHECK(has_bit(&got, IRR, 0x51));
+    CHECK(s.nmi_pending);
+    CHECK_EQ(s.fsw >> 11 & 7, 6); /* two were loaded */
+    rig_close(&r);
+}
+
 /* ---- the 8259s' interrupt ---- */
 
 static unsigned acknowledged;
-static struct engine_vcpu *stopped;
 
 static int acknowledge(void *ctx)
 {
     acknowledged++;
     engine_hardware.stop(stopped);
     return acknowledged == 1 ? 0x50 : -1;
-}
-
-static void stop_at_port(void *ctx, uint16_t port, unsigned size, uint32_t value)
-{
-    engine_hardware.stop(stopped);
 }
 
 /* Acknowledged, but not delivered: an event that goes with the state. */
@@ -451,5 +482,6 @@ TESTS(T(every_register_comes_back_as_it_was),
       T(a_count_goes_there_after_a_deadline), T(a_deadline_is_met_once),
       T(a_periodic_timer_ticks_while_it_is_there), T(a_message_that_comes_is_not_lost),
       T(an_nmi_message_is_pending), T(waiting_comes_back), T(init_leads_to_the_reset_vector_and_on),
+      T(the_apic_is_as_it_was_behind_what_kvm_gives_up_on),
       T(an_interrupt_of_the_8259s_is_pending_or_not_asked_for),
       T(the_end_of_a_level_triggered_interrupt_is_told))

@@ -17,7 +17,6 @@ static int step(struct engine_vcpu *v)
     struct kvm_sregs2 before;
     bool nmi = s->nmi_pending;
     hardware_put_sregs(v, &before);
-    s->activity = X86_ACTIVE;
     s->nmi_pending = nmi && !v->vm->keeps_apics;
     e->set_state(a, s);
     v->assisting = true;
@@ -33,5 +32,9 @@ static int step(struct engine_vcpu *v)
 int hardware_assist(struct engine_vcpu *v)
 {
     v->assists++;
-    return hardware_fetch(v) ? step(v) : ENGINE_FAILED;
+    v->cpu.s.activity = X86_ACTIVE;
+    if (!hardware_fetch(v))
+        return ENGINE_FAILED;
+    /* Where INIT has come meanwhile, the instruction is nobody's any more. */
+    return v->cpu.s.activity == X86_ACTIVE ? step(v) : GO_ON;
 }
