@@ -107,12 +107,47 @@ static void add_link(struct translator *t, uint8_t *rel32, int32_t target)
     emit_jump(&t->e, t->vm->link_piece);
 }
 
-static void lead_on(struct translator *t, const struct side_exit *x)
+bool control_joins(const struct translator *t)
+{
+    for (unsigned i = 0; i < t->exits; i++)
+        if (t->exit[i].target == (int32_t)t->at)
+            return true;
+    return false;
+}
+
+/* Which of the block's n instructions an exit leads to, if it may be come to from elsewhere; or n.
+ * Blocks that count their instructions when they are entered have no loops inside. */
+static unsigned inside(const struct translator *t, const struct side_exit *x, unsigned n)
+{
+    for (unsigned i = count_any(t) ? x->done : 0; i < n; i++)
+        if ((int32_t)t->point[i].guest == x->target && !t->point[i].tied)
+            return i;
+    return n;
+}
+
+static void lead_inside(struct translator *t, const struct side_exit *x, unsigned to)
+{
+    uint8_t *rel32 = x->rel32;
+    if (count_any(t) && to > x->done) {
+        emit_point(rel32, t->e.at);
+        count_back_until(t, x->done, to);
+        rel32 = emit_patchable_jump(&t->e);
+    }
+    if (!t->e.full)
+        emit_point(rel32, t->start + t->point[to].host);
+}
+
+static void lead_on(struct translator *t, const struct side_exit *x, unsigned n)
 {
     uint8_t *rel32 = x->rel32;
     int32_t target = x->target;
     if (t->e.full)
         return;
+    unsigned to = inside(t, x, n);
+    if (to < n) {
+        lead_inside(t, x, to);
+        return;
+    }
     if (count_any(t) && !x->last) {
         emit_point(rel32, t->e.at);
         count_back(t, x->done);
@@ -134,10 +169,10 @@ static void add_exit(struct translator *t, uint8_t *rel32, int32_t target, bool 
     t->exit[t->exits++] = (struct side_exit){rel32, target, t->done + 1, last};
 }
 
-void control_side_exits(struct translator *t)
+void control_side_exits(struct translator *t, unsigned n)
 {
     for (unsigned i = 0; i < t->exits; i++)
-        lead_on(t, &t->exit[i]);
+        lead_on(t, &t->exit[i], n);
     write_asides(t);
 }
 

@@ -12,32 +12,33 @@ static bool counts(const struct translator *t)
 }
 
 /* lea reg, [reg + n], n to be known later. */
-static void emit_add_later(struct translator *t, unsigned reg, unsigned done, unsigned kinds,
-                           bool negative)
+static void emit_add_later(struct translator *t, unsigned reg, struct count_fix fix)
 {
     struct host_mem m = {.base = (uint8_t)reg, .index = HOST_NONE, .disp = INT32_MAX};
     emit_lea(&t->e, 8, reg, &m);
+    fix.at = t->e.at - 4;
     if (t->fixes < ARRAY_LEN(t->room->fix))
-        t->room->fix[t->fixes++] =
-            (struct count_fix){t->e.at - 4, (uint8_t)done, (uint8_t)kinds, negative};
+        t->room->fix[t->fixes++] = fix;
     else
         t->e.full = true;
 }
 
-static void emit_add(struct translator *t, int32_t to, unsigned done, unsigned kinds, bool negative)
+static void emit_add(struct translator *t, int32_t to, struct count_fix fix)
 {
     emit_load(&t->e, S1, GS_AREA + to);
-    emit_add_later(t, S1, done, kinds, negative);
+    emit_add_later(t, S1, fix);
     emit_store(&t->e, S1, GS_AREA + to);
 }
 
-/* The sums of what runs, by kind, with what the block has from `done` on. */
-static void measure(struct translator *t, unsigned done, bool back)
+/* The sums of what runs, by kind. */
+static void measure(struct translator *t, struct count_fix fix)
 {
     if (!t->vm->measures)
         return;
-    emit_add(t, CTX_COPIED, done, 1u << KIND_COPIED, back);
-    emit_add(t, CTX_REWRITTEN, done, 1u << KIND_REWRITTEN, back);
+    fix.kinds = 1u << KIND_COPIED;
+    emit_add(t, CTX_COPIED, fix);
+    fix.kinds = 1u << KIND_REWRITTEN;
+    emit_add(t, CTX_REWRITTEN, fix);
 }
 
 bool count_any(const struct translator *t)
@@ -54,23 +55,32 @@ void count_kind(struct translator *t, const uint8_t *from)
     t->kind[t->done] = copied ? KIND_COPIED : t->to_c ? KIND_EMULATED : KIND_REWRITTEN;
 }
 
+void count_back_until(struct translator *t, unsigned done, unsigned until)
+{
+    struct count_fix fix = {.done = (uint8_t)done, .until = (uint8_t)until, .kinds = ALL_KINDS};
+    if (counts(t))
+        emit_add(t, CTX_LEFT, fix);
+    fix.negative = true;
+    measure(t, fix);
+}
+
 void count_back(struct translator *t, unsigned done)
 {
-    if (counts(t))
-        emit_add(t, CTX_LEFT, done, ALL_KINDS, false);
-    measure(t, done, true);
+    count_back_until(t, done, TRANSLATOR_INSNS);
 }
 
 /* At the block's beginning: leaves if it would run past the limit. */
 void count_block(struct translator *t)
 {
     struct emit *e = &t->e;
-    measure(t, 0, false);
+    struct count_fix all = {.until = TRANSLATOR_INSNS, .kinds = ALL_KINDS};
+    measure(t, all);
     if (!counts(t))
         return;
     emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
     emit_load(e, HOST_RCX, GS_AREA + CTX_LEFT);
-    emit_add_later(t, HOST_RCX, 0, ALL_KINDS, true);
+    all.negative = true;
+    emit_add_later(t, HOST_RCX, all);
     emit_store(e, HOST_RCX, GS_AREA + CTX_LEFT);
     emit_pext(e, HOST_RCX, HOST_RCX, GS_AREA + CTX_MASK_SIGN);
     uint8_t *within = emit_jrcxz(e);
@@ -82,21 +92,19 @@ void count_block(struct translator *t)
     emit_load(e, HOST_RCX, GS_AREA + CTX_RCX);
 }
 
-static int32_t count_of(const struct translator *t, unsigned from, unsigned insns, unsigned kinds)
+static int32_t count_of(const struct translator *t, const struct count_fix *f, unsigned insns)
 {
     int32_t n = 0;
-    for (unsigned i = from; i < insns; i++)
-        n += kinds >> t->kind[i] & 1;
-    return n;
+    for (unsigned i = f->done; i < insns && i < f->until; i++)
+        n += f->kinds >> t->kind[i] & 1;
+    return f->negative ? -n : n;
 }
 
 void count_finish(struct translator *t, unsigned insns)
 {
     struct code *c = &t->vm->code;
-    for (unsigned i = 0; i < t->fixes && !t->e.full; i++) {
-        int32_t n = count_of(t, t->room->fix[i].done, insns, t->room->fix[i].kinds);
-        store_u32(t->room->fix[i].at, (uint32_t)(t->room->fix[i].negative ? -n : n));
-    }
+    for (unsigned i = 0; i < t->fixes && !t->e.full; i++)
+        store_u32(t->room->fix[i].at, (uint32_t)count_of(t, &t->room->fix[i], insns));
     for (unsigned i = 0; i < insns && t->vm->measures; i++)
         c->kind[c->points + i] = t->kind[i];
 }

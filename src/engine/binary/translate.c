@@ -149,6 +149,8 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         if (status == X86_DECODE_SHORT)
             break;
         t->done = n;
+        if (control_joins(t))
+            operand_forget(t);
         point[n++] =
             (struct point){(uint16_t)(t->e.at - t->start), (uint16_t)t->at, operand_holds(t)};
         const uint8_t *from = t->e.at;
@@ -227,7 +229,7 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     block.scattered = t.scattered;
     block.bytes = (uint16_t)(t.at - t.first);
     point[n] = (struct point){(uint16_t)(t.e.at - t.start), (uint16_t)t.at & 0x7fff};
-    control_side_exits(&t);
+    control_side_exits(&t, n);
     count_finish(&t, n);
     block.links = (uint16_t)(c->links - block.first_link);
     if (!t.e.full)

@@ -34,8 +34,8 @@ struct aside {
  * been executed there. */
 struct count_fix {
     uint8_t *at;
-    uint8_t done;
-    uint8_t kinds; /* those of them that are counted: bits by enum code_kind */
+    uint8_t done, until; /* from which instruction to which */
+    uint8_t kinds;       /* those of them that are counted: bits by enum code_kind */
     bool negative;
 };
 
@@ -259,6 +259,8 @@ bool rewrite_string(struct translator *t);
  */
 void count_block(struct translator *t);
 void count_back(struct translator *t, unsigned done);
+/* The same, of what is skipped between two of its instructions. */
+void count_back_until(struct translator *t, unsigned done, unsigned until);
 /* Whether count_back() has anything to do. */
 bool count_any(const struct translator *t);
 /* The current instruction's host code lies from there to the end: notes of what kind it is. */
@@ -284,8 +286,10 @@ void control_emulate_unless_zero(struct translator *t);
 void control_request(struct translator *t);
 /* Goes on at an offset from the page's start, unconditionally. */
 void control_go(struct translator *t, int32_t target);
-/* Writes what the side exits lead to. */
-void control_side_exits(struct translator *t);
+/* Whether an earlier instruction of the block branches to the current one. */
+bool control_joins(const struct translator *t);
+/* Writes what the side exits lead to, or has them lead to one of the block's n instructions. */
+void control_side_exits(struct translator *t, unsigned n);
 
 /* Whether one of the block's first n instructions is at an offset in the page. */
 static inline bool is_translated(const struct translator *t, unsigned n, unsigned at)
