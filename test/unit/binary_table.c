@@ -90,14 +90,14 @@ struct rig {
     int area;
 };
 
-static bool open_rig(struct rig *r)
+static bool open_rig(struct rig *r, enum table_half half)
 {
     struct error err;
     *r = (struct rig){.area = memfd_create("area", MFD_CLOEXEC)};
     catch_faults();
     return r->area >= 0 && ftruncate(r->area, AREA_SIZE + JUMP_AREA) == 0 &&
            memory_create(&r->memory, RAM, &err) && windows_create(&r->windows, &r->memory, &err) &&
-           table_create(&r->table, &r->windows, r->area, 0, AREA_SIZE, &err);
+           table_create(&r->table, &r->windows, half, r->area, 0, AREA_SIZE, &err);
 }
 
 static void close_rig(struct rig *r)
@@ -110,7 +110,7 @@ static void close_rig(struct rig *r)
 
 #define WITH_RIG(r)                                                                                \
     struct rig r;                                                                                  \
-    if (!open_rig(&r))                                                                             \
+    if (!open_rig(&r, LOWER_HALF))                                                                 \
     SKIP("the host gives no address space for tables")
 
 static bool fill(struct rig *r, uint64_t va, uint64_t offset, bool writable)
@@ -229,6 +229,26 @@ TEST(all_million_upper_bits_of_one_page)
         hits += !faults(&r.table, with_upper(0x123456789ff8, upper), LOAD);
     CHECK_EQ(hits, 1);
     close_rig(&r);
+}
+
+/* Linux decodes an instruction that caused #GP before it sends the signal. */
+TEST(what_is_missing_in_a_tables_half_is_at_canonical_addresses)
+{
+    for (unsigned half = LOWER_HALF; half <= UPPER_HALF; half++) {
+        struct rig r;
+        if (!open_rig(&r, half))
+            SKIP("the host gives no address space for tables");
+        uint64_t first = half == UPPER_HALF ? UINT64_C(0xffff800000000000) : 0;
+        for (uint64_t slot = 0; slot < 8; slot++) {
+            uint64_t va = first + with_upper(0x123456789010, slot);
+            CHECK(fill(&r, va, 0x7000, true)); /* opens the table's page */
+            table_flush(&r.table);
+            CHECK(faults(&r.table, va, LOAD));
+            uint64_t sum = va + r.table.entry[(uint32_t)(va >> 12)];
+            CHECK(sum >> 47 == 0 && host_faults(sum));
+        }
+        close_rig(&r);
+    }
 }
 
 TEST(the_same_places_in_other_slots_are_held)
@@ -397,6 +417,8 @@ TEST(an_address_with_the_same_index_takes_the_entry_over)
 TESTS(T(an_entry_leads_to_its_page), T(a_page_that_may_not_be_written_faults_on_stores),
       T(a_table_page_that_was_never_filled_faults),
       T(a_missing_entry_faults_whatever_the_upper_bits_are), T(an_entry_serves_no_other_upper_bits),
+      T(all_million_upper_bits_of_one_page),
+      T(what_is_missing_in_a_tables_half_is_at_canonical_addresses),
       T(all_million_upper_bits_of_one_page), T(the_same_places_in_other_slots_are_held),
       T(what_runs_over_a_pages_end_faults), T(pages_on_both_sides_are_guarded_wherever_the_page_is),
       T(what_is_dropped_faults), T(however_much_is_touched_few_mappings_are_used),

@@ -134,8 +134,8 @@ static bool make_space(struct spaces *s, struct windows *w, void *lookup, unsign
                        struct error *err)
 {
     struct space *space = &s->space[n];
-    if (!table_create(&space->ac, w, s->fd, 0, jumps_at(0), err) ||
-        !table_create(&space->user, w, s->fd, 0, jumps_at(n + 1), err))
+    if (!table_create(&space->ac, w, LOWER_HALF, s->fd, 0, jumps_at(0), err) ||
+        !table_create(&space->user, w, LOWER_HALF, s->fd, 0, jumps_at(n + 1), err))
         return false;
     make_jumps(&space->jumps, &space->user, lookup);
     return true;
@@ -147,7 +147,7 @@ bool spaces_create(struct spaces *s, struct windows *w, void *lookup, struct err
     s->fd = memfd_create("vcpu", MFD_CLOEXEC);
     if (s->fd < 0 || ftruncate(s->fd, FILE_SIZE) != 0)
         return error_errno(err, "engine binary: no memory for a vCPU");
-    if (!table_create(&s->supervisor, w, s->fd, 0, jumps_at(0), err))
+    if (!table_create(&s->supervisor, w, UPPER_HALF, s->fd, 0, jumps_at(0), err))
         return false;
     make_jumps(&s->kernel, &s->supervisor, lookup);
     for (unsigned n = 0; n < SPACES; n++)

@@ -39,10 +39,18 @@ static void *reserve(void *at, size_t size, int prot)
 
 #define OPEN_BYTES (TABLE_ENTRIES / ENTRIES_PER_PAGE / 8)
 
-bool table_create(struct table *t, struct windows *w, int area_fd, uint64_t area_offset,
-                  uint64_t jump_offset, struct error *err)
+/* With this, a canonical address of the half leads to `nowhere` or the same place in another slot
+ * of 2^44 bytes: also nothing, but canonical (windows.h). What is not costs the host's kernel more,
+ * which decodes the instruction first (#GP may have been for it). */
+static uint64_t missing_at_0(const struct windows *w, enum table_half half)
 {
-    *t = (struct table){.windows = w};
+    return (w->nowhere & bits_mask(SLOT_BITS)) + (half == UPPER_HALF ? BIT(47) : 0);
+}
+
+bool table_create(struct table *t, struct windows *w, enum table_half half, int area_fd,
+                  uint64_t area_offset, uint64_t jump_offset, struct error *err)
+{
+    *t = (struct table){.windows = w, .missing = missing_at_0(w, half)};
     t->mapping = reserve(NULL, BELOW + TABLE_BYTES, PROT_NONE);
     t->open = reserve(NULL, OPEN_BYTES, PROT_READ | PROT_WRITE);
     if (t->mapping)
@@ -74,10 +82,10 @@ static uint32_t index_of(uint64_t va)
     return (uint32_t)(va >> MEMORY_PAGE_BITS);
 }
 
-/* The addend of a page that is nowhere; any address with this index will do for p. */
+/* The addend of a page that is nowhere. */
 static uint64_t missing(const struct table *t, uint32_t index)
 {
-    return t->windows->nowhere - ((uint64_t)index << MEMORY_PAGE_BITS);
+    return t->missing - ((uint64_t)index << MEMORY_PAGE_BITS);
 }
 
 static bool is_open(const struct table *t, uint32_t index)

@@ -48,13 +48,17 @@ struct table {
     void *mapping;    /* with the context and the jump cache below it */
     uint64_t *open;   /* a bit for each page of the table: it can be read */
     unsigned islands; /* runs of such pages */
+    uint64_t missing; /* the entry at index 0 while nothing is there */
     struct journal journal[JOURNALS];
     struct windows *windows;
 };
 
+/* Which addresses a table is for most of all: those of a user or those of a supervisor. */
+enum table_half { LOWER_HALF, UPPER_HALF };
+
 /* area_fd is mapped below the table: the context at area_offset, the jump cache at jump_offset. */
-bool table_create(struct table *t, struct windows *w, int area_fd, uint64_t area_offset,
-                  uint64_t jump_offset, struct error *err);
+bool table_create(struct table *t, struct windows *w, enum table_half half, int area_fd,
+                  uint64_t area_offset, uint64_t jump_offset, struct error *err);
 void table_destroy(struct table *t);
 
 /* Whether the next table_fill() for va needs nothing of the host (memory, a system call). */
