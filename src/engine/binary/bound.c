@@ -6,6 +6,7 @@ void bound_end(struct bound *m)
 {
     for (unsigned i = 0; m->count && i < BOUND_SLOTS; i++)
         m->page[i].used = false;
+    page_set_clear(&m->pages);
     m->tag = 0;
     m->count = m->locals = 0;
 }
@@ -17,6 +18,8 @@ static unsigned slot_of(uint64_t va)
 
 const struct bound_page *bound_find(const struct bound *m, uint64_t va)
 {
+    if (!page_set_may_have(&m->pages, va))
+        return NULL;
     for (unsigned i = slot_of(va); m->page[i].used; i = (i + 1) % BOUND_SLOTS)
         if (m->page[i].va == va)
             return &m->page[i];
@@ -31,6 +34,7 @@ bool bound_add(struct bound *m, uint64_t va, uint64_t gpa, bool global)
     while (m->page[i].used)
         i = (i + 1) % BOUND_SLOTS;
     m->page[i] = (struct bound_page){va, gpa, true, global};
+    page_set_add(&m->pages, va);
     m->count++;
     if (!global && m->locals < BOUND_LOCALS)
         m->local[m->locals] = (uint16_t)i;

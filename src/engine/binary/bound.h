@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/binary/page_set.h"
+
 enum { BOUND_SLOTS = 8192, BOUND_MOST = BOUND_SLOTS / 4 * 3, BOUND_LOCALS = 64 };
 
 /* A page of code: both addresses are whole pages. */
@@ -28,6 +30,7 @@ struct bound_page {
 struct bound {
     uint32_t tag; /* 0: none is given out */
     unsigned count;
+    struct page_set pages; /* that are in `page`: most that are looked for are not */
     struct bound_page page[BOUND_SLOTS];
     /* Which of them are not global: of a kernel's, those that a new CR3 may put elsewhere. */
     uint16_t local[BOUND_LOCALS];

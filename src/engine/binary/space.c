@@ -38,7 +38,7 @@ static void clear_area(struct jumps *j)
 static void forget_all_jumps(struct jumps *j)
 {
     clear_area(j);
-    bytes_fill(j->pages, 0, sizeof j->pages);
+    page_set_clear(&j->pages);
     j->count = 0;
     j->global = false;
 }
@@ -53,7 +53,7 @@ static void forget_local_jumps(struct jumps *j)
         clear_entry(j, j->filled[i]);
     j->count = 0;
     if (!j->global)
-        bytes_fill(j->pages, 0, sizeof j->pages);
+        page_set_clear(&j->pages);
 }
 
 /* Every one. For users' code, always: what is in a global page may be bound, and lead to pages that
@@ -66,11 +66,6 @@ static void forget_jumps(struct jumps *j)
         forget_local_jumps(j);
 }
 
-static unsigned page_bit(uint64_t lin)
-{
-    return lin >> MEMORY_PAGE_BITS & (JUMP_PAGE_BITS - 1);
-}
-
 void jumps_remember(struct jumps *j, uint64_t rip, void *to, void *next, bool global)
 {
     unsigned i = jump_slot(rip);
@@ -79,8 +74,7 @@ void jumps_remember(struct jumps *j, uint64_t rip, void *to, void *next, bool gl
     if (!global && j->count <= ARRAY_LEN(j->filled))
         j->count++;
     j->global |= global;
-    unsigned page = page_bit(rip);
-    j->pages[page / 64] |= BIT(page % 64);
+    page_set_add(&j->pages, rip);
     clear_next(j, i);
     j->area->entry[i].to = to;
     j->area->entry[i].tag = 0 - rip;
@@ -92,16 +86,10 @@ void jumps_forget(struct jumps *j, uint64_t rip)
     clear_entry(j, jump_slot(rip));
 }
 
-static bool may_have(const struct jumps *j, uint64_t lin)
-{
-    unsigned page = page_bit(lin);
-    return j->pages[page / 64] >> (page % 64) & 1;
-}
-
 /* Code of the page, and an instruction that runs into it. */
 static void forget_jumps_to(struct jumps *j, uint64_t lin)
 {
-    if (!may_have(j, lin) && !may_have(j, lin - MEMORY_PAGE_SIZE))
+    if (!page_set_may_have(&j->pages, lin) && !page_set_may_have(&j->pages, lin - MEMORY_PAGE_SIZE))
         return;
     uint64_t first = (lin & ~(uint64_t)(MEMORY_PAGE_SIZE - 1)) - 15;
     for (unsigned i = 0; i < MEMORY_PAGE_SIZE + 15; i++)

@@ -10,6 +10,7 @@
 #define DOPPEL_ENGINE_BINARY_SPACE_H
 
 #include "engine/binary/bound.h"
+#include "engine/binary/page_set.h"
 #include "engine/binary/table.h"
 
 /* A jump cache: where the blocks of code at known addresses are entered. Bound code leads to what
@@ -38,18 +39,14 @@ static inline unsigned jump_next_slot(uint64_t rip)
     return rip & (JUMPS - 1);
 }
 
-enum { JUMP_PAGE_BITS = 4096 };
-
 /* With the entries that are in use, of pages that are not global. */
 struct jumps {
     struct jump_area *area;
     void *lookup; /* what is in `next` for want of a block */
     uint16_t filled[4096];
-    unsigned count; /* more than there is room for: all of them may be */
-    bool global;    /* some are of pages that are */
-    /* A bit for each page that may have an entry, by the low bits of its number: most pages that
-     * INVLPG names hold no code. */
-    uint64_t pages[JUMP_PAGE_BITS / 64];
+    unsigned count;        /* more than there is room for: all of them may be */
+    bool global;           /* some are of pages that are */
+    struct page_set pages; /* that have entries: most pages that INVLPG names hold no code */
 };
 
 enum view { VIEW_SUPERVISOR, VIEW_AC, VIEW_USER };
