@@ -12,17 +12,18 @@
 #include "base/bytes.h"
 #include "memory/memory.h"
 
-enum { PAGE_SET_BITS = 4096 };
+/* A stock kernel has code in 1,500 pages. */
+enum { PAGE_SET_BITS = 1 << 15 };
 
 struct page_set {
     uint64_t word[PAGE_SET_BITS / 64];
 };
 
-/* The two bits of the page that an address is in: 12 each of a hash of its number. */
+/* The two bits of the page that an address is in: each is said by 15 of a hash of its number. */
 static inline unsigned page_set_bit(uint64_t lin, unsigned which)
 {
     uint64_t hash = (lin >> MEMORY_PAGE_BITS) * UINT64_C(0x9e3779b97f4a7c15);
-    return hash >> (which ? 52 : 40) & (PAGE_SET_BITS - 1);
+    return hash >> (which ? 49 : 34) & (PAGE_SET_BITS - 1);
 }
 
 static inline void page_set_clear(struct page_set *s)
