@@ -23,6 +23,7 @@ static const struct counter engine_counters[] = {
     {"pauses", "pauses", offsetof(struct engine_stats, pauses)},
     {"blocks_decoded", "blocks decoded", offsetof(struct engine_stats, blocks_decoded)},
     {"blocks_bound", "  bound to their addresses", offsetof(struct engine_stats, blocks_bound)},
+    {"traces", "  traces", offsetof(struct engine_stats, traces)},
     {"blocks_dropped", "blocks dropped", offsetof(struct engine_stats, blocks_dropped)},
     {"cache_flushes", "code cache flushes", offsetof(struct engine_stats, cache_flushes)},
     {"tlb_misses", "TLB misses", offsetof(struct engine_stats, tlb_misses)},

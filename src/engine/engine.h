@@ -44,6 +44,7 @@ struct engine_stats {
     uint64_t pio, mmio, halts, pauses;
     uint64_t blocks_decoded, blocks_dropped, cache_flushes;
     uint64_t blocks_bound; /* to their addresses: they lead straight on to other pages */
+    uint64_t traces;       /* of those, the ones that go on where a branch of theirs leads */
     uint64_t tlb_misses, tlb_flushes;
     uint64_t emulated;           /* instructions that a faster engine left to `emulate` */
     uint64_t faults;             /* of the host's, taken by a guest's access */

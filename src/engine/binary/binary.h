@@ -227,6 +227,7 @@ struct binary_vm {
     struct perf_map perf_map;
     bool measures;          /* what runs, and what is spent on leaving: statistics.c */
     uint64_t bound_made;    /* blocks with KEY_BOUND that were made */
+    uint64_t traces_made;   /* of them, those that followed a branch */
     uint64_t born, born_ns; /* by the time-stamp counter and by the host's clock */
     struct binary_tsc tsc;
     struct bound kernel; /* guarded by code.lock, as tags is */

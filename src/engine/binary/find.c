@@ -97,6 +97,7 @@ static uint32_t make_block(struct binary_vcpu *b, uint64_t gpa, uint32_t key, ui
         n = binary_translate(b->vm, b->v, gpa, key, gpa2, va);
     if (made && n) {
         b->vm->bound_made += key & KEY_BOUND ? 1 : 0;
+        b->vm->traces_made += c->block[n].scattered;
         perf_map_add(&b->vm->perf_map, c, n, b->v->cpu.s.rip);
     }
     pthread_mutex_unlock(&c->lock);

@@ -136,6 +136,7 @@ void binary_statistics(const struct binary_vcpu *b, struct engine_stats *out)
     /* All vCPUs'. */
     out->blocks_decoded = c->made;
     out->blocks_bound = b->vm->bound_made;
+    out->traces = b->vm->traces_made;
     out->blocks_dropped = c->dropped;
     out->cache_flushes = c->flushes;
 }
