@@ -37,8 +37,6 @@ static void close_house(struct house *h)
     if (!open_house(&h))                                                                           \
     SKIP("the host has no room for flat tables")
 
-
-
 /* A user's branch in a page that is global or not, and in another space. */
 static void remember(struct house *h, bool global)
 {
@@ -108,6 +106,38 @@ TEST(a_space_that_is_not_kept_knows_no_target_of_a_global_page)
     close_house(&h);
 }
 
-TESTS(T(recycled_code_is_forgotten_in_every_space),
+/* Another address in a page of its own, with the same entry. */
+static uint64_t with_same_entry(void)
+{
+    uint64_t rip = RIP + MEMORY_PAGE_SIZE;
+    while (jump_slot(rip) != jump_slot(RIP) || jump_next_slot(rip) == jump_next_slot(RIP))
+        rip++;
+    return rip;
+}
+
+/* What lost its entry to another may still be where bound code leads to. */
+TEST(a_flush_of_a_page_finds_what_has_no_entry_any_more)
+{
+    WITH_HOUSE(h);
+    spaces_switch(&h.spaces, 1, true);
+    struct jumps *j = spaces_jumps(&h.spaces, true);
+    for (unsigned how = 0; how < 3; how++) {
+        jumps_remember(j, RIP, &target, &own, false);
+        jumps_remember(j, with_same_entry(), &target, &own, false);
+        CHECK(!jumps_find(j, RIP));
+        CHECK(j->area->next[jump_next_slot(RIP)] == (void *)&own);
+        if (how == 0)
+            spaces_forget_page(&h.spaces, RIP);
+        else if (how == 1)
+            spaces_switch(&h.spaces, 1, false);
+        else
+            jumps_forget(j, RIP);
+        CHECK(j->area->next[jump_next_slot(RIP)] == (void *)&lookup);
+    }
+    close_house(&h);
+}
+
+TESTS(T(a_flush_of_a_page_finds_what_has_no_entry_any_more),
+      T(recycled_code_is_forgotten_in_every_space),
       T(a_flush_of_everything_takes_global_pages_along), T(a_space_that_is_kept_knows_its_targets),
       T(a_space_that_is_not_kept_knows_no_target_of_a_global_page))

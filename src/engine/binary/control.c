@@ -185,8 +185,8 @@ static uint8_t *emit_find_jump(struct emit *e)
     struct host_mem twice = {.base = S2, .index = S2};
     emit_rorx(e, S2, S1, JUMP_HASH_BITS);
     emit_lea(e, 8, S2, &mix);
+    emit_pext(e, S2, S2, GS_AREA + CTX_MASK_JUMP);
     emit_lea(e, 8, S2, &twice); /* an entry is 16 bytes, and the scale 8 at most */
-    emit_movzx16(e, S2, S2);
     emit_store(e, HOST_RCX, GS_AREA + CTX_RCX);
     emit_op_mem(e, 8, 0x8b, HOST_RCX, &tag);
     emit_lea(e, 8, HOST_RCX, &sum);
@@ -220,7 +220,7 @@ static void emit_indirect_tail(struct translator *t)
     struct host_mem next = {HOST_NONE, S2, 3, true, GS_JUMP_NEXT};
     if (is_bound(t)) {
         emit_store_imm(e, GS_AREA + CTX_LINK, t->block);
-        emit_pext(e, S2, S1, GS_AREA + CTX_MASK_JUMP);
+        emit_movzx16(e, S2, S1);
         emit_jump_mem(e, &next);
         return;
     }

@@ -16,7 +16,7 @@
 #define GS_VCPU      (GS_AREA + CONTEXT_SIZE)
 #define GS_GPR(n)    (GS_VCPU + 8 * (n))
 #define GS_JUMP_NEXT (-AREA_SIZE - JUMP_AREA)
-#define GS_JUMP_TAG  (GS_JUMP_NEXT + JUMP_AREA / 3)
+#define GS_JUMP_TAG  (GS_JUMP_NEXT + JUMP_AREA / 3 * 2)
 #define GS_JUMP_TO   (GS_JUMP_TAG + 8)
 
 /* From the context. */

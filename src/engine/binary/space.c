@@ -15,24 +15,17 @@ static void clear_tag(struct jumps *j, unsigned i)
     j->area->entry[i].tag = i ? 0 : 1; /* 0 is what address 0 asks for */
 }
 
-/* Of the address that entry i is for, too. */
-static void clear_next(struct jumps *j, unsigned i)
+static void clear_next(struct jumps *j, unsigned n)
 {
-    j->area->next[jump_next_slot(0 - j->area->entry[i].tag)] = j->lookup;
-}
-
-static void clear_entry(struct jumps *j, unsigned i)
-{
-    clear_next(j, i);
-    clear_tag(j, i);
+    j->area->next[n] = j->lookup;
 }
 
 static void clear_area(struct jumps *j)
 {
     bytes_fill(j->area->entry, 0, sizeof j->area->entry);
     clear_tag(j, 0);
-    for (unsigned i = 0; i < JUMPS; i++)
-        j->area->next[i] = j->lookup;
+    for (unsigned n = 0; n < JUMPS_NEXT; n++)
+        clear_next(j, n);
 }
 
 static void forget_all_jumps(struct jumps *j)
@@ -49,8 +42,10 @@ static void forget_local_jumps(struct jumps *j)
         forget_all_jumps(j);
         return;
     }
-    for (unsigned i = 0; i < j->count; i++)
-        clear_entry(j, j->filled[i]);
+    for (unsigned i = 0; i < j->count; i++) {
+        clear_tag(j, j->filled[i].entry);
+        clear_next(j, j->filled[i].next);
+    }
     j->count = 0;
     if (!j->global)
         page_set_clear(&j->pages);
@@ -68,22 +63,24 @@ static void forget_jumps(struct jumps *j)
 
 void jumps_remember(struct jumps *j, uint64_t rip, void *to, void *next, bool global)
 {
-    unsigned i = jump_slot(rip);
-    if (!global && j->count < ARRAY_LEN(j->filled))
-        j->filled[j->count] = (uint16_t)i;
+    unsigned i = jump_slot(rip), n = jump_next_slot(rip);
+    if (!global && j->count < ARRAY_LEN(j->filled)) {
+        j->filled[j->count].entry = (uint16_t)i;
+        j->filled[j->count].next = (uint16_t)n;
+    }
     if (!global && j->count <= ARRAY_LEN(j->filled))
         j->count++;
     j->global |= global;
     page_set_add(&j->pages, rip);
-    clear_next(j, i);
     j->area->entry[i].to = to;
     j->area->entry[i].tag = 0 - rip;
-    j->area->next[jump_next_slot(rip)] = next ? next : j->lookup;
+    j->area->next[n] = next ? next : j->lookup;
 }
 
 void jumps_forget(struct jumps *j, uint64_t rip)
 {
-    clear_entry(j, jump_slot(rip));
+    clear_tag(j, jump_slot(rip));
+    clear_next(j, jump_next_slot(rip));
 }
 
 /* Code of the page, and an instruction that runs into it. */
@@ -92,9 +89,11 @@ static void forget_jumps_to(struct jumps *j, uint64_t lin)
     if (!page_set_may_have(&j->pages, lin) && !page_set_may_have(&j->pages, lin - MEMORY_PAGE_SIZE))
         return;
     uint64_t first = (lin & ~(uint64_t)(MEMORY_PAGE_SIZE - 1)) - 15;
-    for (unsigned i = 0; i < MEMORY_PAGE_SIZE + 15; i++)
+    for (unsigned i = 0; i < MEMORY_PAGE_SIZE + 15; i++) {
+        clear_next(j, jump_next_slot(first + i));
         if (jumps_find(j, first + i))
-            jumps_forget(j, first + i);
+            clear_tag(j, jump_slot(first + i));
+    }
 }
 
 /* ---- making them ---- */

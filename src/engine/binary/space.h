@@ -14,21 +14,20 @@
 #include "engine/binary/table.h"
 
 /* A jump cache: where the blocks of code at known addresses are entered. Bound code leads to what
- * is in `next`, by some bits of the address alone: blocks that compare the whole address with their
- * own, or what looks it up among the entries; all of them have an entry as well. Other code looks
- * among the entries itself. */
-enum { JUMPS = 1 << 15 };
+ * is in `next`, by the lowest 16 bits of the address: blocks that compare the whole address with
+ * their own, or what looks it up among the entries. Other code looks there itself. */
+enum { JUMPS_NEXT = 1 << 16, JUMPS = 1 << 14 };
 struct jump_area {
-    void *next[JUMPS];
+    void *next[JUMPS_NEXT];
     struct {
         uint64_t tag; /* 0 - RIP; entry 0 holds 1 when it is empty, which no RIP gives */
         void *to;
     } entry[JUMPS];
 };
 _Static_assert(sizeof(struct jump_area) == JUMP_AREA, "JUMP_AREA");
-_Static_assert(offsetof(struct jump_area, entry) == JUMP_AREA / 3, "GS_JUMP_TAG");
+_Static_assert(offsetof(struct jump_area, entry) == JUMP_AREA / 3 * 2, "GS_JUMP_TAG");
 
-/* Where code at rip has its entry: translated code does the same with RORX, LEA and MOVZX. */
+/* Where code at rip has its entry: translated code does the same with RORX, LEA and PEXT. */
 enum { JUMP_HASH_BITS = 14 };
 static inline unsigned jump_slot(uint64_t rip)
 {
@@ -36,14 +35,16 @@ static inline unsigned jump_slot(uint64_t rip)
 }
 static inline unsigned jump_next_slot(uint64_t rip)
 {
-    return rip & (JUMPS - 1);
+    return rip & (JUMPS_NEXT - 1);
 }
 
 /* With the entries that are in use, of pages that are not global. */
 struct jumps {
     struct jump_area *area;
     void *lookup; /* what is in `next` for want of a block */
-    uint16_t filled[4096];
+    struct {
+        uint16_t entry, next;
+    } filled[4096];
     unsigned count;        /* more than there is room for: all of them may be */
     bool global;           /* some are of pages that are */
     struct page_set pages; /* that have entries: most pages that INVLPG names hold no code */
