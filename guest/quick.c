@@ -306,12 +306,51 @@ static void faults_in_the_middle(void)
     }
 }
 
+/* ---- interrupts ---- */
+
+enum {
+    APIC_EOI = 0xb0,
+    APIC_SPURIOUS = 0xf0,
+    APIC_TIMER = 0x320,
+    APIC_COUNT = 0x380,
+    APIC_DIVIDE = 0x3e0,
+    TIMER_VECTOR = 0x60,
+    TIMER_COUNT = 100000
+};
+
+static void apic(unsigned reg, uint32_t v)
+{
+    *(volatile uint32_t *)(0xfee00000ul + reg) = v;
+}
+
+/* The instruction behind STI comes before an interrupt the first time, not each time. */
+static void interrupts_of_loops_behind_sti(void)
+{
+    CODE(loop_jmp, "sti\n 1: jmp 1b");
+    CODE(loop_jnz, "xor %eax, %eax\n inc %eax\n sti\n 1: jnz 1b");
+    CODE(loop_two, "sti\n 1: sti\n jmp 1b");
+    CODE(loop_loop, "sti\n 1: loop 1b");
+    const void *const loops[] = {loop_jmp, loop_jnz, loop_two, loop_loop};
+    apic(APIC_SPURIOUS, 0x1ff);
+    apic(APIC_DIVIDE, 0xb); /* by 1 */
+    apic(APIC_TIMER, TIMER_VECTOR);
+    for (unsigned i = 0; i < 3 * ARRAY_LEN(loops); i++) {
+        struct context c = at_level(0);
+        c.rcx = -1ul;
+        apic(APIC_COUNT, TIMER_COUNT);
+        run_code(&c, loops[i % ARRAY_LEN(loops)]);
+        CHECK_EQ(c.vector, TIMER_VECTOR);
+        apic(APIC_EOI, 0);
+    }
+}
+
 const struct guest_test guest_tests[] = {
     {"system calls there and back", system_calls_there_and_back},
     {"system calls with few flags masked", system_calls_with_few_flags_masked},
     {"SYSRET to nowhere", sysret_to_nowhere},
     {"IRET goes on", iret_goes_on},
     {"IRET reads descriptors each time", iret_reads_descriptors},
+    {"interrupts of loops behind STI", interrupts_of_loops_behind_sti},
     {"fills over pages", fills_over_pages},
     {"copies over pages", copies_over_pages},
     {"copies that overlap", copies_that_overlap},

@@ -115,13 +115,22 @@ bool control_joins(const struct translator *t)
     return false;
 }
 
+/* Whether instruction i of the block is right behind STI, so that requests wait until it is behind
+ * them (signal.c): a loop of it alone would never be left. */
+static bool is_behind_sti(const struct translator *t, unsigned i)
+{
+    enum { STI = 0xfb };
+    return i > 0 && t->point[i].guest - t->point[i - 1].guest == 1 &&
+           t->page[t->point[i - 1].guest] == STI;
+}
+
 /* Which of the block's n instructions an exit leads to, if it may be come to from elsewhere; or n.
  * Blocks that count their instructions when they are entered have no loops inside. */
 static unsigned inside(const struct translator *t, const struct side_exit *x, unsigned n)
 {
     for (unsigned i = count_any(t) ? x->done : 0; i < n; i++)
-        if ((int32_t)t->point[i].guest == x->target && !t->point[i].tied)
-            return i;
+        if ((int32_t)t->point[i].guest == x->target)
+            return t->point[i].tied || is_behind_sti(t, i) ? n : i;
     return n;
 }
 
