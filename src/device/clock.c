@@ -109,9 +109,10 @@ uint64_t clock_next(const struct clock *c)
     return c->count ? c->heap[0]->deadline : CLOCK_NEVER;
 }
 
-void clock_fire(struct clock *c)
+bool clock_fire(struct clock *c)
 {
     uint64_t now = clock_now(c);
+    bool fired = clock_next(c) <= now;
     /* Bounded: a timer that is set again to a time already past waits for the next call, at the
      * latest after everyone had several turns. */
     for (unsigned turns = 4 * CLOCK_TIMERS; turns && clock_next(c) <= now; turns--) {
@@ -119,6 +120,7 @@ void clock_fire(struct clock *c)
         timer_cancel(t);
         t->fire(t->ctx);
     }
+    return fired;
 }
 
 uint64_t clock_ns_to_ticks(uint64_t ns, uint64_t hz)

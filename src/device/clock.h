@@ -54,8 +54,8 @@ void timer_cancel(struct timer *t);
 
 /* The earliest deadline, or CLOCK_NEVER. */
 uint64_t clock_next(const struct clock *c);
-/* Fires what is due. */
-void clock_fire(struct clock *c);
+/* Fires what is due. Whether anything was. */
+bool clock_fire(struct clock *c);
 
 /* How many ticks a hz counter that began at 0 has done at ns, and the first ns at which it has done
  * that many; neither overflows within 500 years. */
