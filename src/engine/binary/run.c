@@ -113,7 +113,8 @@ static bool asked(const struct binary_vcpu *b)
     uint32_t request = atomic_load_explicit(&c->request, memory_order_acquire);
     if (!(c->s.rflags & FLAG_IF))
         request &= ~(uint32_t)X86_REQUEST_INTR;
-    return request || (c->s.nmi_pending && !c->s.nmi_blocked);
+    /* What another engine accepted and did not deliver comes before the first instruction. */
+    return request || c->s.event_pending || (c->s.nmi_pending && !c->s.nmi_blocked);
 }
 
 static enum engine_exit emulate_to(struct binary_vcpu *b, uint64_t limit)
