@@ -205,7 +205,7 @@ bool bounce_take_fault(struct binary_vcpu *b, void *ucontext)
         return false;
     x->trap = (int)regs[REG_TRAPNO];
     x->address = (uintptr_t)regs[REG_CR2];
-    regs[REG_RIP] = (greg_t)((uintptr_t)x->run + (offset | PIECE_RET));
+    regs[REG_RIP] = (greg_t)(uintptr_t)(x->run + (offset | PIECE_RET));
     return true;
 }
 
@@ -435,6 +435,7 @@ static int load(struct binary_vcpu *b, const struct op *op, const struct native 
 /* The first byte from i on that is (or is not) written. */
 static unsigned next_byte(const uint8_t *a, const uint8_t *b, unsigned i, unsigned n, bool written)
 {
+    /* n of both are filled. NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
     while (i < n && (a[i] == b[i]) != written)
         i++;
     return i;
@@ -562,6 +563,7 @@ static bool take(struct x86_cpu *c, const struct op *op, struct native *n)
     unsigned got = fetch_bytes_at(c, code_linear(c, rip), n->bytes, len);
     if (got < len)
         fetch_bytes_at(c, code_linear(c, rip + got), n->bytes + got, len - got);
+    /* Decoded, it is whole. NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
     if (x86_decode(n->bytes, len, c->code, &n->insn) != X86_DECODED || n->insn.len != len ||
         !x86_runs_natively(c->model, &n->insn))
         return false;
