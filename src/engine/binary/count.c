@@ -46,13 +46,13 @@ bool count_any(const struct translator *t)
     return counts(t) || t->vm->measures;
 }
 
-void count_kind(struct translator *t, const uint8_t *from)
+void count_kind(struct translator *t, unsigned i, const uint8_t *from)
 {
     size_t size = (size_t)(t->e.at - from);
     bool copied = size == t->insn.len;
-    for (size_t i = 0; i < size && copied; i++)
-        copied = from[i] == t->bytes[i];
-    t->kind[t->done] = copied ? KIND_COPIED : t->to_c ? KIND_EMULATED : KIND_REWRITTEN;
+    for (size_t k = 0; k < size && copied; k++)
+        copied = from[k] == t->bytes[k];
+    t->kind[i] = copied ? KIND_COPIED : t->to_c ? KIND_EMULATED : KIND_REWRITTEN;
 }
 
 void count_back_until(struct translator *t, unsigned done, unsigned until)

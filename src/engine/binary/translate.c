@@ -157,7 +157,7 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         t->to_c = false;
         if (status != X86_DECODED) {
             control_emulate(t);
-            count_kind(t, from);
+            count_kind(t, n - 1, from);
             t->at++;
             return n;
         }
@@ -165,7 +165,7 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         t->reach = reach(t->vm, ram_offset + t->at);
         enum how how = binary_how(t->vm, &t->insn, t->key);
         ended = translate_insn(t, how);
-        count_kind(t, from);
+        count_kind(t, n - 1, from);
         if (!how_keeps_addends(how))
             operand_forget(t);
         t->at = t->next;

@@ -263,8 +263,8 @@ void count_back(struct translator *t, unsigned done);
 void count_back_until(struct translator *t, unsigned done, unsigned until);
 /* Whether count_back() has anything to do. */
 bool count_any(const struct translator *t);
-/* The current instruction's host code lies from there to the end: notes of what kind it is. */
-void count_kind(struct translator *t, const uint8_t *from);
+/* Instruction i's host code lies from there to the end: notes of what kind it is. */
+void count_kind(struct translator *t, unsigned i, const uint8_t *from);
 void count_finish(struct translator *t, unsigned insns);
 
 /* control.c: branches. True: the block ends here. */
