@@ -46,7 +46,7 @@ static bool set_page(struct engine_vcpu *v, const struct engine_apic *image)
 
 static bool get_page(struct engine_vcpu *v, struct engine_apic *image)
 {
-    struct kvm_lapic_state k;
+    struct kvm_lapic_state k = {0};
     if (ioctl(v->fd, KVM_GET_LAPIC, &k) != 0)
         return hardware_fail(v, "KVM_GET_LAPIC");
     memcpy(image->page, k.regs, sizeof k.regs);
@@ -179,11 +179,19 @@ static void deliver(struct engine_vm *vm, const struct engine_msi *m)
     ioctl(vm->fd, KVM_SIGNAL_MSI, &k);
 }
 
+/* KVM's table of interrupts, as far as it is needed (apic.c). */
+struct apic_routes {
+    struct kvm_irq_routing head;
+    struct kvm_irq_routing_entry entry[ENGINE_PINS];
+};
+
 /* The EOIs that leave the guest are those of KVM's table of interrupts. It costs a grace period,
  * and the I/O APIC's entries are written all the time. */
 static void routes(struct engine_vm *vm, const struct engine_msi level[ENGINE_PINS])
 {
     struct apic_routes now = {0};
+    if (memcmp(vm->level, level, sizeof vm->level) == 0)
+        return;
     for (unsigned pin = 0; pin < ENGINE_PINS; pin++) {
         if (!level[pin].address)
             continue;
@@ -192,10 +200,8 @@ static void routes(struct engine_vm *vm, const struct engine_msi level[ENGINE_PI
         e->u.msi.address_lo = level[pin].address;
         e->u.msi.data = level[pin].data;
     }
-    if (memcmp(&now, &vm->routes, sizeof now) == 0)
-        return;
     if (ioctl(vm->fd, KVM_SET_GSI_ROUTING, &now.head) == 0)
-        vm->routes = now;
+        memcpy(vm->level, level, sizeof vm->level);
 }
 
 /* KVM tells them also where the guest has turned them off, unless it is new. */

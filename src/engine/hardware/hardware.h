@@ -26,12 +26,6 @@
 
 enum { HARDWARE_VCPUS = 16, HARDWARE_COMPONENTS = 10 };
 
-/* KVM's table of interrupts, as far as it is needed (apic.c). */
-struct apic_routes {
-    struct kvm_irq_routing head;
-    struct kvm_irq_routing_entry entry[ENGINE_PINS];
-};
-
 /* /dev/kvm, and what it can do. */
 struct kvm {
     int fd;
@@ -134,12 +128,12 @@ struct engine_vm {
     struct engine_vm *assist; /* a VM of `emulate` on the same memory */
     uint32_t native_msrs;     /* which of msr.c's table KVM has, a bit each */
     struct component component[HARDWARE_COMPONENTS];
-    bool keeps_apics; /* KVM keeps the local APICs */
-    struct apic_routes routes;
-    uint8_t *reset_vector; /* a page, or NULL */
-    bool compacts;         /* the kernel saves in the compacted form */
-    atomic_bool stale;     /* KVM may hold translations that the guest has dropped */
-    pthread_mutex_t lock;  /* of what follows, and held while KVM drops translations */
+    bool keeps_apics;                     /* KVM keeps the local APICs */
+    struct engine_msi level[ENGINE_PINS]; /* that KVM has routes for */
+    uint8_t *reset_vector;                /* a page, or NULL */
+    bool compacts;                        /* the kernel saves in the compacted form */
+    atomic_bool stale;                    /* KVM may hold translations that the guest has dropped */
+    pthread_mutex_t lock; /* of what follows, and held while KVM drops translations */
     struct beginnings beginnings;
     struct tables *tables; /* NULL: what vm->stale says has to do */
     struct {
