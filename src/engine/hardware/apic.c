@@ -46,9 +46,11 @@ static bool set_page(struct engine_vcpu *v, const struct engine_apic *image)
 
 static bool get_page(struct engine_vcpu *v, struct engine_apic *image)
 {
-    struct kvm_lapic_state k = {0};
-    if (ioctl(v->fd, KVM_GET_LAPIC, &k) != 0)
-        return hardware_fail(v, "KVM_GET_LAPIC");
+    struct kvm_lapic_state k;
+    if (ioctl(v->fd, KVM_GET_LAPIC, &k) != 0) {
+        hardware_fail(v, "KVM_GET_LAPIC");
+        return false;
+    }
     memcpy(image->page, k.regs, sizeof k.regs);
     return true;
 }
