@@ -264,6 +264,24 @@ TEST(a_flush_gives_the_room_back)
     code_destroy(&c);
 }
 
+/* The number behind the last is another's memory, and none in a chain. */
+TEST(blocks_that_count_for_two_have_room_as_well)
+{
+    WITH_CODE(c, stale);
+    while (code_has_room(&c)) {
+        struct translation t = {
+            .gpa = 0x1fff, .gpa2 = 0x2000, .points = c.points, .first_link = c.links, .insns = 1};
+        struct emit e = code_begin(&c);
+        emit_byte(&e, 0xcc);
+        uint32_t b = code_commit(&c, &e, &t);
+        if (b >= 1u << CODE_NUMBER_BITS)
+            CHECK_EQ(b, 0);
+    }
+    CHECK(c.blocks > 1u << (CODE_NUMBER_BITS - 1) && stale);
+    CHECK(c.blocks <= 1u << CODE_NUMBER_BITS);
+    code_destroy(&c);
+}
+
 TEST(code_is_never_writable_and_executable_at_once)
 {
     WITH_CODE(c, stale);
@@ -335,5 +353,6 @@ TESTS(T(blocks_are_found_by_address_and_mode), T(what_is_written_is_dropped_and_
       T(a_dropped_block_has_no_instructions_but_the_first), T(links_to_a_dropped_block_lead_out),
       T(a_block_that_goes_on_in_another_page_is_dropped_from_there),
       T(host_addresses_lead_back_to_instructions), T(a_flush_gives_the_room_back),
+      T(blocks_that_count_for_two_have_room_as_well),
       T(code_is_never_writable_and_executable_at_once),
       T(random_blocks_and_drops_agree_with_a_list))

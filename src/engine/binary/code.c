@@ -120,7 +120,7 @@ static uint32_t number(uint32_t marked)
 
 bool code_has_room(const struct code *c)
 {
-    return c->size - c->used >= BLOCK_CODE_MOST && c->blocks < BLOCKS &&
+    return c->size - c->used >= BLOCK_CODE_MOST && c->blocks + 2 <= BLOCKS &&
            POINTS - c->points >= BLOCK_POINTS_MOST && LINKS - c->links >= BLOCK_POINTS_MOST;
 }
 
