@@ -96,7 +96,7 @@ static bool is_open(const struct table *t, uint32_t index)
 
 /* Runs of open pages that all tables of a process may have. Each takes at least a page of memory,
  * and makes two more mappings of the process, of which Linux allows 65,530. */
-enum { ISLANDS = 4000 };
+enum { ISLANDS = 3200 };
 
 /* Empties the table, and closes all of its pages. */
 static bool close_pages(struct table *t)
