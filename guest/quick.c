@@ -3,6 +3,7 @@
  * every flag masked, there and back, in a loop; IRET again and again, and with descriptors that
  * have changed since; strings over pages, with overlaps, downwards, and with a fault in the middle.
  */
+#include "lib/apic.h"
 #include "lib/run64.h"
 #include "lib/window.h"
 
@@ -308,20 +309,7 @@ static void faults_in_the_middle(void)
 
 /* ---- interrupts ---- */
 
-enum {
-    APIC_EOI = 0xb0,
-    APIC_SPURIOUS = 0xf0,
-    APIC_TIMER = 0x320,
-    APIC_COUNT = 0x380,
-    APIC_DIVIDE = 0x3e0,
-    TIMER_VECTOR = 0x60,
-    TIMER_COUNT = 100000
-};
-
-static void apic(unsigned reg, uint32_t v)
-{
-    *(volatile uint32_t *)(0xfee00000ul + reg) = v;
-}
+enum { TIMER_VECTOR = 0x60, TIMER_COUNT = 100000 };
 
 /* The instruction behind STI comes before an interrupt the first time, not each time. */
 static void interrupts_of_loops_behind_sti(void)

@@ -5,6 +5,7 @@
  * ways, is run as code at level 0 or 3, from some place with some registers, until an exception or
  * the timer ends it; then from another. What it does to this program on the way is its business.
  */
+#include "lib/apic.h"
 #include "lib/run64.h"
 
 enum { CODE_BYTES = 1 << 20, FRAGMENT = 24 };
@@ -97,21 +98,8 @@ static uint64_t somewhere(void)
     return (uint64_t)code + chance() % (CODE_BYTES - 64);
 }
 
-/* The local APIC, where its memory is mapped. */
-enum {
-    APIC_EOI = 0xb0,
-    APIC_SPURIOUS = 0xf0,
-    APIC_TIMER = 0x320,
-    APIC_COUNT = 0x380,
-    APIC_DIVIDE = 0x3e0,
-    TIMER_VECTOR = 0x60,
-    TIMER_COUNT = 20000
-};
-
-static void apic(unsigned reg, uint32_t v)
-{
-    *(volatile uint32_t *)(0xfee00000ul + reg) = v;
-}
+/* Of the local APIC. */
+enum { TIMER_VECTOR = 0x60, TIMER_COUNT = 20000 };
 
 /* Numbers, addresses of the code and the stack, and what is near their edges. */
 static uint64_t some_register(void)

@@ -127,4 +127,23 @@ static inline struct x86_state rig_state(struct rig *r)
     return s;
 }
 
+/* An external interrupt that another engine has accepted, for a handler `handler` bytes behind the
+ * code's first: as the state says it. */
+static inline struct x86_state rig_state_with_event(struct rig *r, unsigned handler)
+{
+    enum { VECTOR = 0x21, IDT = 0x20000, GDT = TABLES + 0x3000 };
+    uint64_t at = GUEST + handler;
+    uint64_t gate[2] = {(at & 0xffff) | 8u << 16 | UINT64_C(0x8e00) << 32 | at >> 16 << 48, 0};
+    uint64_t code_segment = UINT64_C(0x00af9b000000ffff);
+    memory_write(&r->memory, IDT + VECTOR * sizeof gate, gate, sizeof gate);
+    memory_write(&r->memory, GDT + 8, &code_segment, sizeof code_segment);
+    struct x86_state s = rig_state(r);
+    s.idtr = (struct x86_table){.base = IDT, .limit = 0xfff};
+    s.gdtr = (struct x86_table){.base = GDT, .limit = 0xf};
+    s.event_pending = true;
+    s.event_vector = VECTOR;
+    s.event_type = 0;
+    return s;
+}
+
 #endif
