@@ -137,7 +137,24 @@ TEST(a_flush_of_a_page_finds_what_has_no_entry_any_more)
     close_house(&h);
 }
 
-TESTS(T(a_flush_of_a_page_finds_what_has_no_entry_any_more),
+/* What a table would hold takes 768 KiB in each of nine spaces of each vCPU. */
+TEST(a_space_without_targets_has_no_table)
+{
+    WITH_HOUSE(h);
+    for (unsigned pcid = 1; pcid < 3; pcid++) {
+        spaces_switch(&h.spaces, pcid, false);
+        spaces_forget_user_jumps(space_now(&h.spaces));
+        jumps_forget(spaces_jumps(&h.spaces, true), RIP);
+        CHECK(!spaces_jumps(&h.spaces, true)->area->next[0]);
+        CHECK(!jumps_find(spaces_jumps(&h.spaces, true), 0));
+    }
+    remember(&h, false);
+    CHECK(spaces_jumps(&h.spaces, true)->area->next[0] == (void *)&lookup);
+    close_house(&h);
+}
+
+TESTS(T(a_space_without_targets_has_no_table),
+      T(a_flush_of_a_page_finds_what_has_no_entry_any_more),
       T(recycled_code_is_forgotten_in_every_space),
       T(a_flush_of_everything_takes_global_pages_along), T(a_space_that_is_kept_knows_its_targets),
       T(a_space_that_is_not_kept_knows_no_target_of_a_global_page))

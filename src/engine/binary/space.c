@@ -20,6 +20,13 @@ static void clear_next(struct jumps *j, unsigned n)
     j->area->next[n] = j->lookup;
 }
 
+/* Most spaces are never used: what theirs would hold is written when the first target is
+ * remembered, without which no bound code runs there. */
+static bool has_area(const struct jumps *j)
+{
+    return j->area->next[0] != NULL;
+}
+
 static void clear_area(struct jumps *j)
 {
     bytes_fill(j->area->entry, 0, sizeof j->area->entry);
@@ -30,7 +37,8 @@ static void clear_area(struct jumps *j)
 
 static void forget_all_jumps(struct jumps *j)
 {
-    clear_area(j);
+    if (has_area(j))
+        clear_area(j);
     page_set_clear(&j->pages);
     j->count = 0;
     j->global = false;
@@ -64,6 +72,8 @@ static void forget_jumps(struct jumps *j)
 void jumps_remember(struct jumps *j, uint64_t rip, void *to, void *next, bool global)
 {
     unsigned i = jump_slot(rip), n = jump_next_slot(rip);
+    if (!has_area(j))
+        clear_area(j);
     if (!global && j->count < ARRAY_LEN(j->filled)) {
         j->filled[j->count].entry = (uint16_t)i;
         j->filled[j->count].next = (uint16_t)n;
@@ -79,6 +89,8 @@ void jumps_remember(struct jumps *j, uint64_t rip, void *to, void *next, bool gl
 
 void jumps_forget(struct jumps *j, uint64_t rip)
 {
+    if (!has_area(j))
+        return;
     clear_tag(j, jump_slot(rip));
     clear_next(j, jump_next_slot(rip));
 }
@@ -114,7 +126,7 @@ static void make_jumps(struct jumps *j, const struct table *t, void *lookup)
 {
     j->area = jumps_below(t);
     j->lookup = lookup;
-    clear_area(j);
+    clear_tag(j, 0);
 }
 
 static bool make_space(struct spaces *s, struct windows *w, void *lookup, unsigned n,
