@@ -80,46 +80,56 @@ unsigned operand_scratch(struct translator *t, unsigned busy)
     return register_of(i);
 }
 
-static unsigned find_value(struct translator *t, unsigned reg)
+static void hold(struct translator *t, unsigned scratch, unsigned base, int32_t offset)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(t->held); i++) {
-        if (t->held[i].base == value_of(reg)) {
-            t->last_used = i;
+    t->held[index_of(scratch)] = (struct held){(uint8_t)base, offset};
+}
+
+/* The scratch register that has a displaced register's value, or HOST_NONE. */
+static unsigned find_value(const struct translator *t, unsigned reg)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(t->held); i++)
+        if (t->held[i].base == value_of(reg))
             return register_of(i);
-        }
-    }
     return HOST_NONE;
 }
 
-bool operand_has_value(struct translator *t, unsigned reg)
+bool operand_has_value(const struct translator *t, unsigned reg)
 {
     return find_value(t, reg) != HOST_NONE;
 }
 
 unsigned operand_place(struct translator *t, unsigned reg, unsigned busy)
 {
+    if (!displaced(reg))
+        return reg;
     unsigned at = find_value(t, reg);
-    return at != HOST_NONE ? at : operand_scratch(t, busy);
+    if (at == HOST_NONE)
+        return operand_scratch(t, busy);
+    t->last_used = index_of(at);
+    return at;
 }
 
 unsigned operand_value(struct translator *t, unsigned reg, unsigned busy)
 {
-    unsigned at = find_value(t, reg);
-    if (at != HOST_NONE)
+    bool there = !displaced(reg) || operand_has_value(t, reg);
+    unsigned at = operand_place(t, reg, busy);
+    if (there)
         return at;
-    at = operand_scratch(t, busy);
     emit_load(&t->e, at, GS_GPR(reg));
-    t->held[index_of(at)].base = (uint8_t)value_of(reg);
+    hold(t, at, value_of(reg), 0);
     return at;
 }
 
-void operand_keep(struct translator *t, unsigned reg, unsigned scratch)
+void operand_keep(struct translator *t, unsigned reg, unsigned place)
 {
+    if (!displaced(reg))
+        return;
     for (unsigned i = 0; i < ARRAY_LEN(t->held); i++)
         if (t->held[i].base == value_of(reg))
             t->held[i].base = HELD_NOTHING;
-    emit_store(&t->e, scratch, GS_GPR(reg));
-    t->held[index_of(scratch)].base = (uint8_t)value_of(reg);
+    emit_store(&t->e, place, GS_GPR(reg));
+    hold(t, place, value_of(reg), 0);
 }
 
 /* How far n bytes at disp reach from an offset. */
@@ -145,11 +155,6 @@ static unsigned find_held(struct translator *t, unsigned base, int32_t disp, uns
         }
     }
     return found;
-}
-
-static void hold(struct translator *t, unsigned scratch, unsigned base, int32_t offset)
-{
-    t->held[index_of(scratch)] = (struct held){(uint8_t)base, offset};
 }
 
 /* ---- looking up ---- */
@@ -277,9 +282,8 @@ static void based_operand(struct translator *t, unsigned n, struct host_mem *m)
 {
     unsigned base = t->insn.base;
     int32_t disp = (int32_t)t->insn.disp;
-    bool far = displaced(base);
-    unsigned value = far ? operand_value(t, base, HOST_NONE) : base;
-    unsigned a = addend(t, base, value, disp, n, far ? value : HOST_NONE);
+    unsigned value = operand_value(t, base, HOST_NONE);
+    unsigned a = addend(t, base, value, disp, n, value);
     *m = (struct host_mem){.base = (uint8_t)value, .index = (uint8_t)a, .disp = disp};
 }
 
@@ -289,16 +293,13 @@ static void indexed_operand(struct translator *t, unsigned n, struct host_mem *m
 {
     const struct x86_insn *insn = &t->insn;
     struct emit *e = &t->e;
-    struct host_mem at = {.base = insn->base,
-                          .index = insn->index,
+    unsigned base = operand_value(t, insn->base, HOST_NONE);
+    unsigned index = operand_value(t, insn->index, HOST_NONE);
+    struct host_mem at = {.base = (uint8_t)base,
+                          .index = (uint8_t)index,
                           .scale = insn->scale,
                           .disp = (int32_t)insn->disp};
-    unsigned value = HOST_NONE;
-    if (displaced(insn->base))
-        at.base = (uint8_t)(value = operand_value(t, insn->base, HOST_NONE));
-    else if (displaced(insn->index))
-        at.index = (uint8_t)(value = operand_value(t, insn->index, HOST_NONE));
-    unsigned a = operand_scratch(t, value);
+    unsigned a = operand_scratch(t, displaced(base) ? base : index);
     struct host_mem sum = {.base = at.base, .index = (uint8_t)a};
     emit_lea(e, 8, a, &at);
     if (must_check(t, n))

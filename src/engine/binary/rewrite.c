@@ -449,14 +449,13 @@ void rewrite_alone(struct translator *t, unsigned base, unsigned general)
 static bool lea_of_number(struct translator *t, uint64_t number)
 {
     const struct x86_insn *insn = &t->insn;
-    unsigned to = displaced(insn->reg) ? operand_place(t, insn->reg, HOST_NONE) : insn->reg;
+    unsigned to = operand_place(t, insn->reg, HOST_NONE);
     if (insn->opsize == 2)
         return false;
     if (insn->opsize == 4 || insn->addrsize == 4)
         number = (uint32_t)number;
     emit_move_imm64(&t->e, to, number);
-    if (displaced(insn->reg))
-        operand_keep(t, insn->reg, to);
+    operand_keep(t, insn->reg, to);
     return true;
 }
 
@@ -464,32 +463,26 @@ bool rewrite_lea(struct translator *t)
 {
     const struct x86_insn *insn = &t->insn;
     struct emit *e = &t->e;
-    struct host_mem m = {.base = insn->base, .index = insn->index, .scale = insn->scale};
+    struct host_mem m = {.scale = insn->scale};
     int64_t disp = insn->disp;
-    unsigned first = HOST_NONE, to = insn->reg;
     if (insn->base == X86_BASE_RIP) {
         if (is_bound(t))
             return lea_of_number(t, t->va + t->next + (uint64_t)disp);
-        first = operand_scratch(t, HOST_NONE);
-        emit_in_page_to(t, first, 0);
-        m.base = (uint8_t)first;
+        m.base = (uint8_t)operand_scratch(t, HOST_NONE);
+        emit_in_page_to(t, m.base, 0);
         disp += t->next;
-    } else if (insn->base != X86_NO_REG && displaced(insn->base)) {
-        first = operand_value(t, insn->base, HOST_NONE);
-        m.base = (uint8_t)first;
+    } else {
+        m.base = (uint8_t)operand_value(t, insn->base, HOST_NONE);
     }
-    if (insn->index != X86_NO_REG && displaced(insn->index))
-        m.index = (uint8_t)operand_value(t, insn->index, first);
+    m.index = (uint8_t)operand_value(t, insn->index, m.base);
     if (disp != (int32_t)disp || insn->opsize == 2)
         return false;
     m.disp = (int32_t)disp;
-    if (displaced(insn->reg))
-        to = operand_place(t, insn->reg, HOST_NONE);
+    unsigned to = operand_place(t, insn->reg, HOST_NONE);
     if (insn->addrsize == 4)
         emit_byte(e, 0x67);
     emit_lea(e, insn->opsize, to, &m);
-    if (displaced(insn->reg))
-        operand_keep(t, insn->reg, to);
+    operand_keep(t, insn->reg, to);
     return true;
 }
 
@@ -509,21 +502,16 @@ void rewrite_move_stack(struct translator *t, int32_t by)
 
 void rewrite_push(struct translator *t, unsigned reg)
 {
-    struct host_mem m = on_stack(t, -8, displaced(reg) ? reg : HOST_NONE);
+    struct host_mem m = on_stack(t, -8, reg);
     emit_op_mem(&t->e, 8, 0x89, reg, &m);
     rewrite_move_stack(t, -8);
 }
 
 bool rewrite_push_reg(struct translator *t)
 {
-    unsigned reg = t->insn.reg;
     if (t->insn.opsize != 8)
         return false;
-    if (!displaced(reg)) {
-        rewrite_push(t, reg);
-        return true;
-    }
-    rewrite_push(t, operand_value(t, reg, HOST_NONE));
+    rewrite_push(t, operand_value(t, t->insn.reg, HOST_NONE));
     return true;
 }
 
@@ -577,10 +565,9 @@ bool rewrite_pop_reg(struct translator *t)
     if (t->insn.opsize != 8)
         return false;
     struct host_mem m = on_stack(t, 0, HOST_NONE);
-    unsigned to = displaced(reg) ? operand_place(t, reg, m.index) : reg;
+    unsigned to = operand_place(t, reg, m.index);
     emit_op_mem(&t->e, 8, 0x8b, to, &m);
-    if (displaced(reg))
-        operand_keep(t, reg, to);
+    operand_keep(t, reg, to);
     operand_forget_registers(t, 1u << reg);
     if (reg != HOST_RSP)
         rewrite_move_stack(t, 8);

@@ -202,13 +202,16 @@ void operand_register_moved(struct translator *t, unsigned reg, int32_t by);
 void operand_register_becomes(struct translator *t, unsigned from, unsigned to, int32_t by);
 /* A scratch register to use; what it held is forgotten. */
 unsigned operand_scratch(struct translator *t, unsigned busy);
-/* The scratch register that then holds the value of a displaced register. */
+/* The host register that then has a guest register's value: the same one, or a scratch register if
+ * it is displaced. */
 unsigned operand_value(struct translator *t, unsigned reg, unsigned busy);
-bool operand_has_value(struct translator *t, unsigned reg);
-/* A scratch register for a displaced register's new value: that of the old one, if one holds it. */
+/* Whether one has a displaced register's value already. */
+bool operand_has_value(const struct translator *t, unsigned reg);
+/* The host register for a guest register's new value: the same one, or if it is displaced a scratch
+ * register, that of the old value if one has it. */
 unsigned operand_place(struct translator *t, unsigned reg, unsigned busy);
-/* The displaced register is given the value that is in the scratch register. */
-void operand_keep(struct translator *t, unsigned reg, unsigned scratch);
+/* What is in that place is the guest register's value now. */
+void operand_keep(struct translator *t, unsigned reg, unsigned place);
 /* The scratch register that then holds the addend for n bytes at [base + disp]; base is not
  * displaced. */
 unsigned operand_addend(struct translator *t, unsigned base, int32_t disp, unsigned n,
