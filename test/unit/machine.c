@@ -564,7 +564,13 @@ TEST(what_can_not_be_made_is_refused)
 #if defined(__x86_64__)
 static char why[512];
 
-/* Whether machines have such an engine from here on. */
+static void keep_no_apics(void)
+{
+    engine = &engine_emulate;
+    tuning = (struct engine_tuning){0};
+}
+
+/* Machines have such an engine from here on. False: they can't; `why` says why. */
 static bool keep_apics(void)
 {
     struct program p = {PROGRAM(guest_exit)};
@@ -580,21 +586,14 @@ static bool keep_apics(void)
         return true;
     }
     snprintf(why, sizeof why, "%s", err.text);
+    keep_no_apics();
     return false;
-}
-
-static void keep_no_apics(void)
-{
-    engine = &engine_emulate;
-    tuning = (struct engine_tuning){0};
 }
 
 TEST(kept_apics_are_reset_with_the_machine)
 {
-    if (!keep_apics()) {
-        keep_no_apics();
+    if (!keep_apics())
         SKIP(why);
-    }
     resets(guest_reset_cf9, guest_reset_cf9_end, MACHINE_RESET);
     resets(guest_reset_init, guest_reset_init_end, MACHINE_RESET);
     keep_no_apics();
@@ -602,10 +601,8 @@ TEST(kept_apics_are_reset_with_the_machine)
 
 TEST(kept_apics_wake_and_start_processors)
 {
-    if (!keep_apics()) {
-        keep_no_apics();
+    if (!keep_apics())
         SKIP(why);
-    }
     struct program p = {PROGRAM(guest_ticks)};
     struct machine_config c = config_of(&p);
     CHECK_EXIT(run(&c), 3);
@@ -618,10 +615,8 @@ TEST(kept_apics_wake_and_start_processors)
 
 TEST(kept_apics_are_saved_and_loaded)
 {
-    if (!keep_apics()) {
-        keep_no_apics();
+    if (!keep_apics())
         SKIP(why);
-    }
     save_and_load(false, 1);
     save_and_load(false, 2);
     keep_no_apics();
