@@ -181,7 +181,7 @@ static void deliver(struct engine_vm *vm, const struct engine_msi *m)
     ioctl(vm->fd, KVM_SIGNAL_MSI, &k);
 }
 
-/* KVM's table of interrupts, as far as it is needed (apic.c). */
+/* KVM's table of interrupts, as far as it is needed. */
 struct apic_routes {
     struct kvm_irq_routing head;
     struct kvm_irq_routing_entry entry[ENGINE_PINS];
