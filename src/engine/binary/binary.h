@@ -354,6 +354,12 @@ bool binary_signals_install(struct error *err);
 bool binary_signals_enter(struct binary_vcpu *b);
 void binary_kick(struct binary_vcpu *b);
 
+/* Of `checked` or `overran`: the bit of the byte of RAM at that offset. */
+static inline bool is_marked(const uint8_t *marks, uint64_t offset)
+{
+    return marks[offset / 8] >> (offset % 8) & 1;
+}
+
 static inline struct binary_vcpu *binary_of(const struct engine_vcpu *v)
 {
     return v->attached;

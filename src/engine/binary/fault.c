@@ -174,11 +174,6 @@ static uint64_t ram_offset(const struct binary_vcpu *b, uint64_t gpa)
     return r->offset + (gpa - r->gpa);
 }
 
-static bool is_marked(const uint8_t *marks, uint64_t offset)
-{
-    return marks[offset / 8] >> (offset % 8) & 1;
-}
-
 static void mark(uint8_t *marks, uint64_t offset)
 {
     __atomic_fetch_or(&marks[offset / 8], (uint8_t)(1u << (offset % 8)), __ATOMIC_RELAXED);

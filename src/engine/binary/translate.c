@@ -98,12 +98,7 @@ static bool translate_insn(struct translator *t, enum how how)
  * before, which is slow. */
 static bool must_check(const struct binary_vm *vm, uint64_t offset)
 {
-    return !vm->windows.guarded || vm->checked[offset / 8] >> (offset % 8) & 1;
-}
-
-static bool overran(const struct binary_vm *vm, uint64_t offset)
-{
-    return vm->overran[offset / 8] >> (offset % 8) & 1;
+    return !vm->windows.guarded || is_marked(vm->checked, offset);
 }
 
 /* How far from the address of its lookup an addend serves the instruction there: an object or a
@@ -113,9 +108,9 @@ static int32_t reach(const struct binary_vm *vm, uint64_t offset)
     enum { OBJECT = 128 };
     if (!vm->windows.guarded)
         return 0;
-    if (!overran(vm, offset))
+    if (!is_marked(vm->overran, offset))
         return OPERAND_REACH;
-    return overran(vm, offset + 1) ? 0 : OBJECT;
+    return is_marked(vm->overran, offset + 1) ? 0 : OBJECT;
 }
 
 /* Decodes the instruction at t->at. What is no instruction is left to C, which raises the fault. */
