@@ -3,6 +3,7 @@
 #include "device/ioapic.h"
 #include "device/lapic.h"
 
+#include "apic_registers.h"
 #include "device_fixture.h"
 
 enum { CPUS = 4 };
@@ -17,31 +18,6 @@ static struct {
     unsigned nmis, inits, smis;
     int startup, extints;
 } cpu[CPUS];
-
-enum {
-    ID = 0x20,
-    VERSION = 0x30,
-    TPR = 0x80,
-    PPR = 0xa0,
-    EOI = 0xb0,
-    LDR = 0xd0,
-    DFR = 0xe0,
-    SVR = 0xf0,
-    ISR = 0x100,
-    TMR = 0x180,
-    IRR = 0x200,
-    ESR = 0x280,
-    ICR = 0x300,
-    ICR_HIGH = 0x310,
-    LVT_TIMER = 0x320,
-    LVT_LINT0 = 0x350,
-    LVT_LINT1 = 0x360,
-    LVT_ERROR = 0x370,
-    INITIAL = 0x380,
-    CURRENT = 0x390,
-    DIVIDE = 0x3e0,
-};
-enum { MASKED = 0x10000, PERIODIC = 0x20000, DEADLINE = 0x40000 };
 
 #define CTX(n) ((void *)(uintptr_t)(n))
 
@@ -300,7 +276,7 @@ TEST(one_shot)
 TEST(periodic_counts_and_mask)
 {
     setup();
-    put(0, DIVIDE, 0xb); /* by 1 */
+    put(0, DIVIDE, BY_ONE);
     put(0, LVT_TIMER, PERIODIC | 0x40);
     put(0, INITIAL, 1000000);
     unsigned seen = 0;
@@ -334,7 +310,7 @@ TEST(periodic_counts_and_mask)
 TEST(divide_change_keeps_the_count)
 {
     setup();
-    put(0, DIVIDE, 0xb);
+    put(0, DIVIDE, BY_ONE);
     put(0, LVT_TIMER, 0x40);
     fixture_go(&clk, 5000);
     put(0, INITIAL, 1000);
@@ -637,7 +613,7 @@ TEST(survives_save_and_load)
     setup();
     static struct lapic other;
     static struct ioapic other_io;
-    put(3, DIVIDE, 0xb);
+    put(3, DIVIDE, BY_ONE);
     put(3, LVT_TIMER, PERIODIC | 0x40);
     put(3, INITIAL, 100000);
     ipi(0, 3, 0x66);

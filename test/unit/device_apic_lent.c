@@ -5,29 +5,10 @@
 #include "device/ioapic.h"
 #include "device/lapic.h"
 
+#include "apic_registers.h"
 #include "device_fixture.h"
 
 enum { MSEC = 1000000 };
-enum {
-    ID = 0x20,
-    TPR = 0x80,
-    EOI = 0xb0,
-    LDR = 0xd0,
-    DFR = 0xe0,
-    SVR = 0xf0,
-    ISR = 0x100,
-    TMR = 0x180,
-    IRR = 0x200,
-    ICR = 0x300,
-    ICR_HIGH = 0x310,
-    LVT_TIMER = 0x320,
-    LVT_LINT0 = 0x350,
-    LVT_ERROR = 0x370,
-    INITIAL = 0x380,
-    CURRENT = 0x390,
-    DIVIDE = 0x3e0,
-};
-enum { MASKED = 0x10000, PERIODIC = 0x20000, DEADLINE = 0x40000, EXTINT = 0x700 };
 
 static struct clock clk;
 static struct apic_bus apics;
@@ -64,7 +45,7 @@ static void make(struct lapic *l)
                                     .bus = &apics};
     lapic_init(l, &clk, &host, 3, true, 40);
     lapic_write(l, SVR, 4, 0x1ff);
-    lapic_write(l, DIVIDE, 4, 0xb);
+    lapic_write(l, DIVIDE, 4, BY_ONE);
 }
 
 static void setup(void)
@@ -163,9 +144,10 @@ static bool in_irr(unsigned vector)
 
 TEST(every_register_goes_there_and_to_another_one)
 {
-    static const unsigned registers[] = {ID,    TPR,       LDR,       DFR,     SVR,   0x280,
-                                         ICR,   ICR_HIGH,  LVT_TIMER, 0x330,   0x340, LVT_LINT0,
-                                         0x360, LVT_ERROR, INITIAL,   CURRENT, DIVIDE};
+    static const unsigned registers[] = {ID,       TPR,       LDR,       DFR,       SVR,
+                                         ESR,      ICR,       ICR_HIGH,  LVT_TIMER, LVT_THERMAL,
+                                         LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, INITIAL,
+                                         CURRENT,  DIVIDE};
     setup();
     put(ID, 0x05000000);
     put(TPR, 0x27);
@@ -175,10 +157,10 @@ TEST(every_register_goes_there_and_to_another_one)
     put(ICR_HIGH, 0x06000000);
     put(ICR, 0x0004c455); /* an NMI to itself, level */
     put(LVT_TIMER, MASKED | PERIODIC | 0x41);
-    put(0x330, MASKED | 0x442);
-    put(0x340, 0x443);
+    put(LVT_THERMAL, MASKED | 0x442);
+    put(LVT_PERF, 0x443);
     put(LVT_LINT0, 0xa744);
-    put(0x360, 0x445);
+    put(LVT_LINT1, 0x445);
     put(LVT_ERROR, 0x46);
     put(DIVIDE, 3);
     put(INITIAL, 1000000);
@@ -434,7 +416,7 @@ TEST(accesses_go_to_the_keeper)
     lend(&lapic);
     CHECK_EQ(lapic_read(&lapic, 0x381, 2), 0x3456);
     CHECK_EQ(kept.kind, LAPIC_ACCESS_PAGE);
-    CHECK_EQ(kept.where, 0x380);
+    CHECK_EQ(kept.where, INITIAL);
     put(TPR, 0x20);
     CHECK(kept.write && kept.value == 0x20 && kept.where == TPR);
     CHECK(lapic_msr_read(&lapic, LAPIC_MSR_TSC_DEADLINE, &value));

@@ -3,30 +3,10 @@
  * waits where they are. Where there is no KVM, or it can't keep them, all of it is skipped.
  */
 #define RIG_ENGINE engine_hardware
+#include "apic_registers.h"
 #include "emulate_rig.h"
 #include "engine/hardware/hardware.h"
 
-enum {
-    ID = 0x20,
-    VERSION = 0x30,
-    TPR = 0x80,
-    PPR = 0xa0,
-    DFR = 0xe0,
-    LDR = 0xd0,
-    SVR = 0xf0,
-    ISR = 0x100,
-    TMR = 0x180,
-    IRR = 0x200,
-    ESR = 0x280,
-    ICR = 0x300,
-    ICR_HIGH = 0x310,
-    LVT_TIMER = 0x320,
-    LVT_LINT0 = 0x350,
-    INITIAL = 0x380,
-    CURRENT = 0x390,
-    DIVIDE = 0x3e0,
-};
-enum { MASKED = 0x10000, PERIODIC = 0x20000, DEADLINE = 0x40000, EXTINT = 0x700, BY_ONE = 0xb };
 #define XAPIC  UINT64_C(0xfee00900)
 #define X2APIC (XAPIC | 1 << 10)
 
@@ -95,7 +75,7 @@ static struct engine_apic fresh(uint64_t base)
     struct engine_apic a = {.base = base};
     put(&a, DFR, UINT32_MAX);
     put(&a, SVR, 0x1ff);
-    for (unsigned reg = LVT_TIMER; reg <= 0x370; reg += 16)
+    for (unsigned reg = LVT_TIMER; reg <= LVT_ERROR; reg += 16)
         put(&a, reg, MASKED);
     put(&a, DIVIDE, BY_ONE);
     if (base & 1 << 10)
@@ -124,11 +104,11 @@ static void fill(struct engine_apic *a)
         {ICR, 0x000c4455},
         {ICR_HIGH, 0x07000000},
         {LVT_TIMER, MASKED | PERIODIC | 0x41},
-        {0x330, MASKED | 0x242},
-        {0x340, 0x443},
+        {LVT_THERMAL, MASKED | 0x242},
+        {LVT_PERF, 0x443},
         {LVT_LINT0, MASKED | 0xa744},
-        {0x360, 0x445},
-        {0x370, 0x46},
+        {LVT_LINT1, 0x445},
+        {LVT_ERROR, 0x46},
         {DIVIDE, 3},
     };
     for (unsigned i = 0; i < ARRAY_LEN(values); i++)
