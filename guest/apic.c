@@ -6,63 +6,23 @@
  * comes twice; and that must hold whatever becomes of the APIC meanwhile (doppel run
  * --switch-every).
  */
+#include "lib/apic.h"
 #include "lib/run32.h"
 
 const char guest_name[] = "apic";
 
 enum {
-    ID = 0x20,
-    TPR = 0x80,
-    PPR = 0xa0,
-    EOI = 0xb0,
-    LDR = 0xd0,
-    DFR = 0xe0,
-    SPURIOUS = 0xf0,
-    ISR = 0x100,
-    TMR = 0x180,
-    IRR = 0x200,
-    ICR = 0x300,
-    ICR_HIGH = 0x310,
-    LVT_TIMER = 0x320,
-    LVT_THERMAL = 0x330,
-    LVT_PERF = 0x340,
-    LVT_LINT0 = 0x350,
-    LVT_LINT1 = 0x360,
-    LVT_ERROR = 0x370,
-    INITIAL = 0x380,
-    CURRENT = 0x390,
-    DIVIDE = 0x3e0,
-};
-enum {
-    SELF = 1 << 18 | 1 << 14,
     INIT = 5 << 8 | 1 << 14,
     STARTUP = 6 << 8 | 1 << 14,
     FIXED = 1 << 14,
-    EXTINT = 7 << 8,
-    MASKED = 1 << 16,
-    PERIODIC = 1 << 17,
-    DEADLINE = 2 << 17,
-    BY_ONE = 0xb, /* of the timer's divider */
 };
 enum { MSR_APIC_BASE = 0x1b, MSR_TSC_DEADLINE = 0x6e0, MSR_X2APIC = 0x800 };
 enum { X2APIC = 1 << 10, ENABLED = 1 << 11 };
 enum { MILLISECOND = 1000000 }; /* of the timer's clock, by one */
 
-static volatile uint32_t *const apic = (volatile uint32_t *)0xfee00000;
-
-static uint32_t get(unsigned reg)
-{
-    return apic[reg / 4];
-}
-
-static void set(unsigned reg, uint32_t v)
-{
-    apic[reg / 4] = v;
-}
-
 static bool has_bit(unsigned set_of, unsigned vector)
 {
-    return get(set_of + vector / 32 * 16) >> vector % 32 & 1;
+    return apic_get(set_of + vector / 32 * 16) >> vector % 32 & 1;
 }
 
 static uint32_t wait_and_end(void);
@@ -71,13 +31,13 @@ static void begin(void)
 {
     outb(0x21, 0xff);
     outb(0xa1, 0xff);
-    set(SPURIOUS, 0x1ff);
-    set(LVT_LINT0, MASKED);
-    set(LVT_TIMER, MASKED);
-    set(TPR, 0);
-    set(DIVIDE, BY_ONE);
+    apic_set(SVR, 0x1ff);
+    apic_set(LVT_LINT0, MASKED);
+    apic_set(LVT_TIMER, MASKED);
+    apic_set(TPR, 0);
+    apic_set(DIVIDE, BY_ONE);
     for (unsigned i = 0; i < 8; i++) /* what a test that failed has left */
-        while (get(IRR + 16 * i))
+        while (apic_get(IRR + 16 * i))
             wait_and_end();
 }
 
@@ -103,7 +63,7 @@ static uint32_t sleep(void)
 static uint32_t wait_and_end(void)
 {
     uint32_t vector = wait();
-    set(EOI, 0);
+    apic_set(EOI, 0);
     return vector;
 }
 
@@ -113,10 +73,10 @@ static void one_shot_comes_once(void)
 {
     begin();
     for (unsigned i = 0; i < 30; i++) {
-        set(LVT_TIMER, 0x40 + i);
-        set(INITIAL, MILLISECOND);
+        apic_set(LVT_TIMER, 0x40 + i);
+        apic_set(INITIAL, MILLISECOND);
         CHECK_EQ(wait_and_end(), 0x40 + i); /* not the one before once more */
-        CHECK_EQ(get(CURRENT), 0);
+        CHECK_EQ(apic_get(CURRENT), 0);
     }
     CHECK(!has_bit(IRR, 0x40 + 29));
 }
@@ -124,18 +84,18 @@ static void one_shot_comes_once(void)
 static void periodic_goes_on(void)
 {
     begin();
-    set(LVT_TIMER, PERIODIC | 0x41);
-    set(INITIAL, MILLISECOND);
+    apic_set(LVT_TIMER, PERIODIC | 0x41);
+    apic_set(INITIAL, MILLISECOND);
     for (unsigned i = 0; i < 60; i++) {
         CHECK_EQ(i % 2 ? wait() : sleep(), 0x41);
-        set(EOI, 0);
-        CHECK(get(CURRENT) <= MILLISECOND);
-        CHECK_EQ(get(INITIAL), MILLISECOND);
+        apic_set(EOI, 0);
+        CHECK(apic_get(CURRENT) <= MILLISECOND);
+        CHECK_EQ(apic_get(INITIAL), MILLISECOND);
     }
-    set(INITIAL, 0);
-    CHECK_EQ(get(CURRENT), 0);
-    set(LVT_TIMER, MASKED);
-    set(ICR, SELF | 0x31); /* lower than a tick that may be left */
+    apic_set(INITIAL, 0);
+    CHECK_EQ(apic_get(CURRENT), 0);
+    apic_set(LVT_TIMER, MASKED);
+    apic_set(ICR, SELF | 0x31); /* lower than a tick that may be left */
     while (wait_and_end() != 0x31)
         ;
 }
@@ -150,7 +110,7 @@ static uint64_t rdtsc(void)
 static void deadlines_are_met(void)
 {
     begin();
-    set(LVT_TIMER, DEADLINE | 0x42);
+    apic_set(LVT_TIMER, DEADLINE | 0x42);
     __asm__ volatile("mfence");
     for (unsigned i = 0; i < 40; i++) {
         uint64_t at = rdtsc() + 2000000;
@@ -158,7 +118,7 @@ static void deadlines_are_met(void)
         CHECK_EQ(i % 2 ? wait() : sleep(), 0x42);
         CHECK(rdtsc() >= at);
         CHECK_EQ(rdmsr(MSR_TSC_DEADLINE), 0);
-        set(EOI, 0);
+        apic_set(EOI, 0);
         CHECK(!has_bit(IRR, 0x42));
     }
     /* One that is far off does not come, and can be taken back. */
@@ -167,24 +127,24 @@ static void deadlines_are_met(void)
     CHECK_EQ(rdmsr(MSR_TSC_DEADLINE), far);
     wrmsr(MSR_TSC_DEADLINE, 0);
     CHECK_EQ(rdmsr(MSR_TSC_DEADLINE), 0);
-    set(LVT_TIMER, MASKED);
+    apic_set(LVT_TIMER, MASKED);
 }
 
 static void masked_timer_is_silent(void)
 {
     begin();
-    set(LVT_TIMER, MASKED | 0x43);
-    set(INITIAL, 1000);
-    while (get(CURRENT))
+    apic_set(LVT_TIMER, MASKED | 0x43);
+    apic_set(INITIAL, 1000);
+    while (apic_get(CURRENT))
         ;
     for (unsigned i = 0; i < 1000; i++) /* it may be late */
         outb(0x80, 0);
-    set(LVT_TIMER, 0x43);
-    set(ICR, SELF | 0x31);
+    apic_set(LVT_TIMER, 0x43);
+    apic_set(ICR, SELF | 0x31);
     CHECK_EQ(wait_and_end(), 0x31);
     CHECK(!has_bit(IRR, 0x43));
-    set(LVT_TIMER, MASKED);
-    set(INITIAL, 0);
+    apic_set(LVT_TIMER, MASKED);
+    apic_set(INITIAL, 0);
 }
 
 /* ---- what stays while time goes by ---- */
@@ -192,12 +152,12 @@ static void masked_timer_is_silent(void)
 /* Ticks above all else that the test does. */
 static void let_time_pass(unsigned milliseconds)
 {
-    set(LVT_TIMER, PERIODIC | 0xf0);
-    set(INITIAL, MILLISECOND);
+    apic_set(LVT_TIMER, PERIODIC | 0xf0);
+    apic_set(INITIAL, MILLISECOND);
     for (unsigned i = 0; i < milliseconds; i++)
         CHECK_EQ(wait_and_end(), 0xf0);
-    set(LVT_TIMER, MASKED);
-    set(INITIAL, 0);
+    apic_set(LVT_TIMER, MASKED);
+    apic_set(INITIAL, 0);
     /* The last tick may have come meanwhile. */
     while (has_bit(IRR, 0xf0))
         wait_and_end();
@@ -211,7 +171,7 @@ static void registers_stay(void)
         {TPR, 0x2f},
         {LDR, 0x04000000},
         {DFR, 0xffffffff},
-        {SPURIOUS, 0x1e7},
+        {SVR, 0x1e7},
         {LVT_THERMAL, MASKED | 0x51},
         {LVT_PERF, MASKED | 0x452},
         {LVT_LINT0, MASKED | 0x8753},
@@ -220,38 +180,38 @@ static void registers_stay(void)
         {ICR_HIGH, 0x0c000000},
     };
     begin();
-    uint32_t id = get(ID), low = get(ICR);
+    uint32_t id = apic_get(ID), low = apic_get(ICR);
     for (unsigned i = 0; i < ARRAY_LEN(values); i++)
-        set(values[i].reg, values[i].value);
+        apic_set(values[i].reg, values[i].value);
     for (unsigned round = 0; round < 10; round++) {
         let_time_pass(5);
         for (unsigned i = 0; i < ARRAY_LEN(values); i++)
-            CHECK_EQ(get(values[i].reg), values[i].value);
-        CHECK_EQ(get(ID), id);
-        CHECK_EQ(get(ICR), low);
-        CHECK_EQ(get(DIVIDE), BY_ONE);
-        CHECK_EQ(get(PPR), 0x2f);
+            CHECK_EQ(apic_get(values[i].reg), values[i].value);
+        CHECK_EQ(apic_get(ID), id);
+        CHECK_EQ(apic_get(ICR), low);
+        CHECK_EQ(apic_get(DIVIDE), BY_ONE);
+        CHECK_EQ(apic_get(PPR), 0x2f);
     }
-    set(ICR_HIGH, 0);
-    set(LVT_LINT0, MASKED);
-    set(LVT_LINT1, MASKED);
-    set(LDR, 0);
+    apic_set(ICR_HIGH, 0);
+    apic_set(LVT_LINT0, MASKED);
+    apic_set(LVT_LINT1, MASKED);
+    apic_set(LDR, 0);
 }
 
 /* What is below the TPR waits. */
 static void pending_stays(void)
 {
     begin();
-    set(TPR, 0x60);
-    set(ICR, SELF | 0x52);
-    set(ICR, SELF | 0x41);
+    apic_set(TPR, 0x60);
+    apic_set(ICR, SELF | 0x52);
+    apic_set(ICR, SELF | 0x41);
     for (unsigned round = 0; round < 10; round++) {
         let_time_pass(5);
         CHECK(has_bit(IRR, 0x52));
         CHECK(has_bit(IRR, 0x41));
-        CHECK_EQ(get(IRR + 0x20), 1 << 18 | 2);
+        CHECK_EQ(apic_get(IRR + 0x20), 1 << 18 | 2);
     }
-    set(TPR, 0);
+    apic_set(TPR, 0);
     CHECK_EQ(wait_and_end(), 0x52);
     CHECK_EQ(wait_and_end(), 0x41);
 }
@@ -259,10 +219,10 @@ static void pending_stays(void)
 static void served_stays(void)
 {
     begin();
-    set(ICR, SELF | 0x60);
+    apic_set(ICR, SELF | 0x60);
     CHECK_EQ(wait(), 0x60);
-    set(ICR, SELF | 0x52);
-    set(ICR, SELF | 0x41);
+    apic_set(ICR, SELF | 0x52);
+    apic_set(ICR, SELF | 0x41);
     for (unsigned round = 0; round < 10; round++) {
         CHECK(has_bit(ISR, 0x60));
         if (!has_bit(ISR, 0x60)) /* nor can the rest hold */
@@ -271,14 +231,14 @@ static void served_stays(void)
         CHECK(!has_bit(IRR, 0x60));
         CHECK(has_bit(IRR, 0x52));
         CHECK(has_bit(IRR, 0x41));
-        CHECK_EQ(get(PPR), 0x60);
+        CHECK_EQ(apic_get(PPR), 0x60);
     }
-    set(EOI, 0);
+    apic_set(EOI, 0);
     CHECK_EQ(wait_and_end(), 0x52);
     CHECK_EQ(wait_and_end(), 0x41);
     for (unsigned i = 0; i < 8; i++) {
-        CHECK_EQ(get(ISR + 16 * i), 0);
-        CHECK_EQ(get(IRR + 16 * i), 0);
+        CHECK_EQ(apic_get(ISR + 16 * i), 0);
+        CHECK_EQ(apic_get(IRR + 16 * i), 0);
     }
 }
 
@@ -307,9 +267,9 @@ static void level_triggered_comes_until_it_ends(void)
         CHECK(has_bit(TMR, 0x62));
         if (i == 39)
             inb(COM1 + 2); /* asks: the line goes down */
-        set(EOI, 0);
+        apic_set(EOI, 0);
     }
-    set(ICR, SELF | 0x31);
+    apic_set(ICR, SELF | 0x31);
     CHECK_EQ(wait_and_end(), 0x31);
     CHECK(!has_bit(IRR, 0x62));
     outb(COM1 + 1, 0);
@@ -326,20 +286,20 @@ static void old_controllers_come_through(void)
     outb(0x43, 0x34);
     outb(0x40, 0x00);
     outb(0x40, 0x10);
-    set(LVT_LINT0, EXTINT);
+    apic_set(LVT_LINT0, EXTINT);
     outb(0x21, 0xfe);
     for (unsigned i = 0; i < 20; i++) {
         CHECK_EQ(i % 2 ? wait() : sleep(), 0x50);
         outb(0x20, 0x20);
     }
     /* Behind a masked LINT0 it waits. */
-    set(LVT_LINT0, MASKED | EXTINT);
+    apic_set(LVT_LINT0, MASKED | EXTINT);
     let_time_pass(10);
-    set(LVT_LINT0, EXTINT);
+    apic_set(LVT_LINT0, EXTINT);
     CHECK_EQ(wait(), 0x50);
     outb(0x21, 0xff);
     outb(0x20, 0x20);
-    set(LVT_LINT0, MASKED);
+    apic_set(LVT_LINT0, MASKED);
 }
 
 /* ---- a second processor ---- */
@@ -394,31 +354,31 @@ void ap_main(void)
         uint32_t base;
     } __attribute__((packed)) idtr = {sizeof ap_idt - 1, (uint32_t)ap_idt};
     __asm__ volatile("lidt %0" : : "m"(idtr));
-    set(SPURIOUS, 0x1ff);
-    set(DIVIDE, BY_ONE);
-    set(LVT_TIMER, PERIODIC | TICK);
-    set(INITIAL, 2 * MILLISECOND);
+    apic_set(SVR, 0x1ff);
+    apic_set(DIVIDE, BY_ONE);
+    apic_set(LVT_TIMER, PERIODIC | TICK);
+    apic_set(INITIAL, 2 * MILLISECOND);
     ap_online++;
 }
 
 void ap_call(void)
 {
     ap_calls++;
-    set(EOI, 0);
-    set(ICR_HIGH, 0);
-    set(ICR, FIXED | ANSWER);
+    apic_set(EOI, 0);
+    apic_set(ICR_HIGH, 0);
+    apic_set(ICR, FIXED | ANSWER);
 }
 
 void ap_tick(void)
 {
     ap_ticks++;
-    set(EOI, 0);
+    apic_set(EOI, 0);
 }
 
 static void send(uint32_t icr)
 {
-    set(ICR_HIGH, 1 << 24);
-    set(ICR, icr);
+    apic_set(ICR_HIGH, 1 << 24);
+    apic_set(ICR, icr);
 }
 
 static void start_ap(void)
@@ -448,7 +408,7 @@ static void processors_call_each_other(void)
             send(FIXED | CALL);
             CHECK_EQ(i % 2 ? wait() : sleep(), ANSWER);
             CHECK_EQ(ap_calls, round * 100 + i + 1);
-            set(EOI, 0);
+            apic_set(EOI, 0);
         }
         while (ap_ticks < ticks + 10)
             let_time_pass(1);
@@ -465,7 +425,7 @@ static void processors_call_each_other(void)
 static void x2apic_does_the_same(void)
 {
     begin();
-    set(ICR, SELF | 0x44);
+    apic_set(ICR, SELF | 0x44);
     wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | X2APIC);
     CHECK_EQ(rdmsr(MSR_X2APIC + 2), 0);
     CHECK_EQ(rdmsr(MSR_X2APIC + 0xd), 1);
@@ -487,7 +447,7 @@ static void x2apic_does_the_same(void)
     wrmsr(MSR_APIC_BASE, base & ~(uint64_t)(X2APIC | ENABLED));
     wrmsr(MSR_APIC_BASE, base & ~(uint64_t)X2APIC);
     begin();
-    set(ICR, SELF | 0x47);
+    apic_set(ICR, SELF | 0x47);
     CHECK_EQ(wait_and_end(), 0x47);
 }
 

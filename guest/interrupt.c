@@ -1,36 +1,26 @@
 /*
  * Interrupts: the local APIC sends them to us; when they are taken, what holds them back, HLT, NMI.
  */
+#include "lib/apic.h"
 #include "lib/run32.h"
 
 const char guest_name[] = "interrupt";
 
 enum {
-    APIC_EOI = 0xb0,
-    APIC_SPURIOUS = 0xf0,
-    APIC_ICR = 0x300,
-    SELF = 1 << 18 | 1 << 14,
     SEND_NMI = 4 << 8 | 1 << 14,
     VECTOR = 0x60,
 };
-
-static volatile uint32_t *const apic = (volatile uint32_t *)0xfee00000;
-
-static void apic_write(unsigned reg, uint32_t v)
-{
-    apic[reg / 4] = v;
-}
 
 static void apic_on(void)
 {
     outb(0x21, 0xff); /* nothing from the old controllers */
     outb(0xa1, 0xff);
-    apic_write(APIC_SPURIOUS, 0x1ff);
+    apic_set(SVR, 0x1ff);
 }
 
 static void eoi(void)
 {
-    apic_write(APIC_EOI, 0);
+    apic_set(EOI, 0);
 }
 
 /* ---- interrupt flag and shadows ---- */
@@ -42,7 +32,7 @@ static struct context with_icr(uint32_t icr)
 {
     apic_on();
     struct context c = at_level(0);
-    c.ebx = 0xfee00000 + APIC_ICR;
+    c.ebx = APIC + ICR;
     c.ecx = icr;
     return c;
 }
@@ -118,7 +108,7 @@ static void interrupts_come_at_every_level(void)
     for (unsigned level = 0; level < 4; level++) {
         struct context c = at_level(level);
         apic_on();
-        apic_write(APIC_ICR, SELF | VECTOR);
+        apic_set(ICR, SELF | VECTOR);
         c.eflags |= FLAG_IF;
         run_code(&c, spin);
         CHECK_EQ(c.vector, VECTOR);
@@ -132,9 +122,9 @@ static void the_highest_comes_first(void)
 {
     CODE(take_two, "sti\n nop\n nop");
     apic_on();
-    apic_write(APIC_ICR, SELF | 0x61);
-    apic_write(APIC_ICR, SELF | 0x92);
-    apic_write(APIC_ICR, SELF | 0x75);
+    apic_set(ICR, SELF | 0x61);
+    apic_set(ICR, SELF | 0x92);
+    apic_set(ICR, SELF | 0x75);
     CHECK_EQ(run_simple(take_two), 0x92);
     CHECK_EQ(run_simple(take_two), DONE); /* the others are below what is in service */
     eoi();
@@ -160,23 +150,23 @@ static void halt_ends_with_an_interrupt(void)
 
 static uint32_t own_id(void)
 {
-    return apic[0x20 / 4] & 0xff000000;
+    return apic_get(ID) & 0xff000000;
 }
 
 static void send_nmi(void)
 {
     apic_on();
-    apic_write(APIC_ICR + 0x10, own_id());
-    apic_write(APIC_ICR, SEND_NMI);
+    apic_set(ICR_HIGH, own_id());
+    apic_set(ICR, SEND_NMI);
 }
 
 static void nmi_minds_no_flag(void)
 {
     CODE(nmi, SEND "nop\n nop\n nop\n nop");
     apic_on();
-    apic_write(APIC_ICR + 0x10, own_id());
+    apic_set(ICR_HIGH, own_id());
     struct context c = at_level(0);
-    c.ebx = 0xfee00000 + APIC_ICR;
+    c.ebx = APIC + ICR;
     c.ecx = SEND_NMI;
     run_code(&c, nmi);
     CHECK_EQ(c.vector, NMI);
@@ -213,9 +203,9 @@ static void nmi_waits_behind_mov_ss(void)
 {
     CODE(nmi_ss, "mov %ss, %eax\n" SEND "mov %eax, %ss\n nop\n nop");
     apic_on();
-    apic_write(APIC_ICR + 0x10, own_id());
+    apic_set(ICR_HIGH, own_id());
     struct context c = at_level(0);
-    c.ebx = 0xfee00000 + APIC_ICR;
+    c.ebx = APIC + ICR;
     c.ecx = SEND_NMI;
     run_code(&c, nmi_ss);
     CHECK_EQ(c.vector, NMI); /* right behind the store, before MOV SS: or behind the shadow */
@@ -227,9 +217,9 @@ static void nmi_ends_a_halt(void)
 {
     CODE(sent_halt, SEND "hlt\n sent_halt_next: nop\n nop");
     apic_on();
-    apic_write(APIC_ICR + 0x10, own_id());
+    apic_set(ICR_HIGH, own_id());
     struct context c = at_level(0);
-    c.ebx = 0xfee00000 + APIC_ICR;
+    c.ebx = APIC + ICR;
     c.ecx = SEND_NMI;
     run_code(&c, sent_halt);
     CHECK_EQ(c.vector, NMI);
@@ -250,7 +240,7 @@ static void pic_set(uint8_t mask)
 
 static void the_timer_wakes_a_halt(void)
 {
-    apic_write(APIC_SPURIOUS, 0x0ff); /* off: the 8259 has the line */
+    apic_set(SVR, 0x0ff); /* off: the 8259 has the line */
     wrmsr(0x1b, rdmsr(0x1b) & ~(1ull << 11));
     pic_set(0xfe);
     outb(0x43, 0x34);

@@ -319,16 +319,16 @@ static void interrupts_of_loops_behind_sti(void)
     CODE(loop_two, "sti\n 1: sti\n jmp 1b");
     CODE(loop_loop, "sti\n 1: loop 1b");
     const void *const loops[] = {loop_jmp, loop_jnz, loop_two, loop_loop};
-    apic(APIC_SPURIOUS, 0x1ff);
-    apic(APIC_DIVIDE, 0xb); /* by 1 */
-    apic(APIC_TIMER, TIMER_VECTOR);
+    apic_set(SVR, 0x1ff);
+    apic_set(DIVIDE, BY_ONE);
+    apic_set(LVT_TIMER, TIMER_VECTOR);
     for (unsigned i = 0; i < 3 * ARRAY_LEN(loops); i++) {
         struct context c = at_level(0);
         c.rcx = -1ul;
-        apic(APIC_COUNT, TIMER_COUNT);
+        apic_set(INITIAL, TIMER_COUNT);
         run_code(&c, loops[i % ARRAY_LEN(loops)]);
         CHECK_EQ(c.vector, TIMER_VECTOR);
-        apic(APIC_EOI, 0);
+        apic_set(EOI, 0);
     }
 }
 

@@ -5,6 +5,7 @@
  *
  * On a processor without AVX-512 all there is to see is #UD.
  */
+#include "lib/apic.h"
 #include "lib/vector.h"
 #include "lib/window.h"
 
@@ -356,18 +357,10 @@ static void elements_before_a_fault_are_done(void)
 
 /* ---- devices and code ---- */
 
-/* The local APIC: its version, and its task priority, which are registers of 32 bits. */
-#define APIC 0xfee00000ul
-enum { APIC_VERSION = 0x30, APIC_TPR = 0x80, APIC_LDR = 0xd0 };
-
+/* The local APIC's version and its task priority, which are registers of 32 bits. */
 CODE(device_load, "vmovd (%rbx), %xmm20");
 CODE(device_masked, "kmovq %rdx, %k1\n vmovdqu32 (%rbx), %zmm20{%k1}{z}");
 CODE(device_store, "kmovq %rdx, %k1\n vmovdqu32 %zmm20, (%rbx){%k1}");
-
-static volatile uint32_t *apic(unsigned reg)
-{
-    return (volatile uint32_t *)(APIC + reg);
-}
 
 static uint64_t on_device(const uint8_t *code, unsigned reg, uint64_t mask)
 {
@@ -384,22 +377,22 @@ static void devices_are_reached(void)
         return;
     fill();
     run_vector(put);
-    CHECK_EQ(on_device(device_load, APIC_VERSION, 0), DONE);
+    CHECK_EQ(on_device(device_load, VERSION, 0), DONE);
     run_vector(get);
-    CHECK_EQ(*(uint32_t *)(void *)out, *apic(APIC_VERSION));
+    CHECK_EQ(*(uint32_t *)(void *)out, apic_get(VERSION));
     CHECK_EQ(*(uint32_t *)(void *)(out + 4), 0);
-    CHECK_EQ(on_device(device_masked, APIC_VERSION, 1), DONE);
+    CHECK_EQ(on_device(device_masked, VERSION, 1), DONE);
     run_vector(get);
-    CHECK_EQ(*(uint32_t *)(void *)out, *apic(APIC_VERSION));
+    CHECK_EQ(*(uint32_t *)(void *)out, apic_get(VERSION));
     CHECK_EQ(*(uint32_t *)(void *)(out + 4), 0);
-    *apic(APIC_TPR) = 0;
+    apic_set(TPR, 0);
     memset(in, 0x20, sizeof in);
     run_vector(put);
-    CHECK_EQ(on_device(device_store, APIC_TPR, 0), DONE);
-    CHECK_EQ(*apic(APIC_TPR), 0);
-    CHECK_EQ(on_device(device_store, APIC_TPR, 1), DONE);
-    CHECK_EQ(*apic(APIC_TPR), 0x20);
-    *apic(APIC_TPR) = 0;
+    CHECK_EQ(on_device(device_store, TPR, 0), DONE);
+    CHECK_EQ(apic_get(TPR), 0);
+    CHECK_EQ(on_device(device_store, TPR, 1), DONE);
+    CHECK_EQ(apic_get(TPR), 0x20);
+    apic_set(TPR, 0);
 }
 
 /* With what ends a piece of code for run() behind it. */

@@ -123,9 +123,9 @@ static void run_wild(unsigned level)
         registers[i] = some_register();
     c.rsp = chance() & 3 ? rsp : some_register();
     c.rflags |= FLAG_IF | (chance() & (FLAG_CF | FLAG_ZF | FLAG_SF | FLAG_OF | FLAG_DF));
-    apic(APIC_COUNT, TIMER_COUNT);
+    apic_set(INITIAL, TIMER_COUNT);
     run_code(&c, (const void *)somewhere());
-    apic(APIC_EOI, 0);
+    apic_set(EOI, 0);
 }
 
 _Noreturn void guest_panic(const char *why, uint64_t a, uint64_t b)
@@ -160,9 +160,9 @@ _Noreturn void wild_main(const uint32_t *info)
     wrmsr(MSR_KERNEL_GS_BASE, ~(chance() >> 17));
     for (unsigned v = 0; v < 256; v++)
         idt[v] = gate(CODE0, trap_entry(v), G_INTERRUPT | dpl(v & 1 ? 3 : 0), 1);
-    apic(APIC_SPURIOUS, 0x1ff);
-    apic(APIC_DIVIDE, 0xb); /* by 1 */
-    apic(APIC_TIMER, TIMER_VECTOR);
+    apic_set(SVR, 0x1ff);
+    apic_set(DIVIDE, BY_ONE);
+    apic_set(LVT_TIMER, TIMER_VECTOR);
     for (;;)
         run_wild(level);
 }
