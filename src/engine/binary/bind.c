@@ -97,14 +97,16 @@ static bool know_page(struct binary_vm *vm, struct bound *m, uint64_t va, const 
 {
     uint64_t gpa = w->gpa & X86_PAGE_MASK;
     const struct bound_page *p = bound_find(m, va);
-    if (p && (p->gpa != gpa || p->global != w->global))
+    if (p && (p->gpa != gpa || p->global != w->global)) {
         bound_end(m); /* it has changed from under us: a guest may do that */
+        p = NULL;
+    }
     if (!m->tag) {
         if (vm->tags == TAG_MOST)
             return false;
         m->tag = ++vm->tags;
     }
-    return bound_find(m, va) || bound_add(m, va, gpa, w->global);
+    return p || bound_add(m, va, gpa, w->global);
 }
 
 struct bound *binary_bound(struct binary_vcpu *b, uint32_t key)
