@@ -43,7 +43,12 @@ static const struct {
     ROW("\x48\x0f\xab\x18", HOW_BIT_STRING, HOW_BIT_STRING, HOW_BIT_STRING, 0, SOME),
     ROW("\x48\x0f\xba\x28\x01", HOW_COPY, HOW_COPY, HOW_COPY, 0, SOME), /* bts [rax], 1 */
     ROW("\x66\x0f\x3a\x61\xc1\x00", HOW_COPY, HOW_COPY, HOW_EMULATE, 0, 1 << HOST_RCX),
-    ROW("\xd8\xc1", HOW_COPY, HOW_COPY, HOW_EMULATE, 0, SOME), /* fadd */
+    ROW("\xd8\xc1", HOW_COPY, HOW_COPY, HOW_EMULATE, 0, SOME),                    /* fadd */
+    ROW("\xd8\x00", HOW_COPY, HOW_COPY, HOW_EMULATE, USES_FIRST_AS_SOURCE, SOME), /* fadd [rax] */
+    ROW("\xd9\x18", HOW_COPY, HOW_COPY, HOW_EMULATE, USES_FIRST_AS_RESULT, SOME), /* fstp [rax] */
+    ROW("\xdf\x08", HOW_COPY, HOW_COPY, HOW_EMULATE, 0, 1 << HOST_RCX),           /* fisttp [rax] */
+    ROW("\xff\x10", HOW_CALL_RM, HOW_CALL_RM, HOW_CALL_RM, USES_FIRST_AS_SOURCE, SOME),
+    ROW("\xff\x20", HOW_JMP_RM, HOW_JMP_RM, HOW_JMP_RM, USES_FIRST_AS_SOURCE, SOME),
     ROW("\xfa", HOW_CLI, HOW_EMULATE, HOW_EMULATE, 0, SOME),
     ROW("\x0f\x01\xcb", HOW_STAC, HOW_EMULATE, HOW_EMULATE, 0, 1 << HOST_RCX),
     ROW("\x0f\x01\xca", HOW_CLAC, HOW_EMULATE, HOW_EMULATE, 0, 1 << HOST_RCX),

@@ -3,7 +3,7 @@
  * device, or a fault that is the guest's.
  */
 #include "engine/binary/loop.h"
-#include "x86/native.h"
+#include "engine/binary/translator.h"
 
 struct access {
     uint64_t lin;
@@ -11,35 +11,15 @@ struct access {
     bool write;
 };
 
-/* The guest's vector registers may be in the host's here, and libc compares with vectors. */
-static bool same_text(const char *a, const char *b)
+static const struct form_facts *facts_of(const struct binary_vcpu *b, const struct x86_insn *insn)
 {
-    while (*a && *a == *b) {
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
-
-static bool begins_with(const char *text, const char *with)
-{
-    while (*with && *text == *with) {
-        text++;
-        with++;
-    }
-    return !*with;
-}
-
-static bool named(const struct x86_form *form, const char *sem)
-{
-    return form->sem && same_text(form->sem, sem);
+    return &b->vm->forms[insn->form];
 }
 
 /* How far from the address a bit string's operand is that a register's bit number picks. */
-static uint64_t bit_string_offset(const struct x86_cpu *c, const struct x86_insn *insn,
-                                  const struct x86_form *form)
+static uint64_t bit_string_offset(const struct x86_cpu *c, const struct x86_insn *insn)
 {
-    if (!begins_with(form->mnemonic, "bt") || form->operand[1].kind != OPK_G)
+    if (x86_form(insn)->operand[1].kind != OPK_G)
         return 0;
     uint64_t bit = c->s.gpr[insn->reg];
     switch (x86_operand_size(insn, 1)) {
@@ -49,7 +29,8 @@ static uint64_t bit_string_offset(const struct x86_cpu *c, const struct x86_insn
     }
 }
 
-static uint64_t effective_address(const struct x86_cpu *c, const struct x86_insn *insn)
+static uint64_t effective_address(const struct x86_cpu *c, const struct x86_insn *insn,
+                                  enum how how)
 {
     uint64_t a = (uint64_t)insn->disp;
     if (insn->base == X86_BASE_RIP)
@@ -58,7 +39,8 @@ static uint64_t effective_address(const struct x86_cpu *c, const struct x86_insn
         a += c->s.gpr[insn->base];
     if (insn->index != X86_NO_REG)
         a += c->s.gpr[insn->index] << insn->scale;
-    a += bit_string_offset(c, insn, x86_form(insn));
+    if (how == HOW_BIT_STRING)
+        a += bit_string_offset(c, insn);
     if (insn->addrsize == 4)
         a = (uint32_t)a;
     if (insn->segment == X86_FS || insn->segment == X86_GS)
@@ -66,38 +48,49 @@ static uint64_t effective_address(const struct x86_cpu *c, const struct x86_insn
     return a;
 }
 
-/* What an instruction may access in memory: at most two. */
-static unsigned accesses(const struct x86_cpu *c, const struct x86_insn *insn, struct access *out)
+/* The access to the stack that an instruction makes by itself, if it makes one. */
+static bool stack_access(const struct x86_cpu *c, enum how how, struct access *out)
 {
+    const uint64_t *gpr = c->s.gpr;
+    switch (how) {
+    case HOW_PUSH_REG:
+    case HOW_PUSH_IMM:
+    case HOW_PUSH_RM:
+    case HOW_PUSHF:
+    case HOW_CALL:
+    case HOW_CALL_RM: *out = (struct access){gpr[X86_RSP] - 8, 8, true}; return true;
+    case HOW_POP_REG:
+    case HOW_POPF:
+    case HOW_RET: *out = (struct access){gpr[X86_RSP], 8, false}; return true;
+    case HOW_LEAVE: *out = (struct access){gpr[X86_RBP], 8, false}; return true;
+    default: return false;
+    }
+}
+
+/* What an instruction of translated code may access in memory: at most two. */
+static unsigned accesses(const struct binary_vcpu *b, const struct x86_insn *insn,
+                         struct access *out)
+{
+    const struct x86_cpu *c = &b->v->cpu;
     const struct x86_form *form = x86_form(insn);
+    const struct form_facts *f = facts_of(b, insn);
+    enum how how = (enum how)f->how;
     unsigned n = 0;
-    if (!form->sem && !x86_is_native(c->model, form))
+    if (how == HOW_EMULATE)
         return 0;
     if (insn->is_mem && !(form->flags & X86_FORM_ADDRESS)) {
-        bool reads = same_text(form->mnemonic, "cmp") || same_text(form->mnemonic, "test");
-        bool first = x86_memory_operand(form) == 0;
+        bool write = x86_memory_operand(form) == 0 && !(f->uses & USES_FIRST_AS_SOURCE);
         unsigned size = x86_memory_size(insn);
-        bool write = first && !reads && !named(form, "push_rm") && !named(form, "jmp_rm") &&
-                     !named(form, "call_rm") && !same_text(form->mnemonic, "bt") &&
-                     form->feature != X86_FEATURE_X87;
-        if (form->feature == X86_FEATURE_X87)
-            write = begins_with(form->mnemonic, "fst") || begins_with(form->mnemonic, "fist") ||
-                    begins_with(form->mnemonic, "fns") || begins_with(form->mnemonic, "fbst");
-        out[n++] = (struct access){effective_address(c, insn), size ? size : 1, write};
+        out[n++] = (struct access){effective_address(c, insn, how), size ? size : 1, write};
     }
-    uint64_t rsp = c->s.gpr[X86_RSP];
-    if (named(form, "push_r") || named(form, "push_i") || named(form, "push_rm") ||
-        named(form, "pushf") || named(form, "call") || named(form, "call_rm"))
-        out[n++] = (struct access){rsp - 8, 8, true};
-    else if (named(form, "pop_r") || named(form, "popf") || named(form, "ret"))
-        out[n++] = (struct access){rsp, 8, false};
-    else if (named(form, "leave"))
-        out[n++] = (struct access){c->s.gpr[X86_RBP], 8, false};
-    /* The first byte stands for an element: one that crosses pages is not looked at for that. */
-    if (named(form, "movs"))
-        out[n++] = (struct access){c->s.gpr[X86_RSI], 1, false};
-    if (named(form, "movs") || named(form, "stos"))
+    if (stack_access(c, how, &out[n]))
+        n++;
+    if (how == HOW_STRING) {
+        /* The first byte stands for an element: one that crosses pages is not looked for. */
+        if (x86_form_has(form, OPK_X))
+            out[n++] = (struct access){c->s.gpr[X86_RSI], 1, false};
         out[n++] = (struct access){c->s.gpr[X86_RDI], 1, true};
+    }
     return n;
 }
 
@@ -225,7 +218,7 @@ enum engine_exit binary_after_fault(struct binary_vcpu *b)
     bool memory = b->fault_signal == SIGSEGV || b->fault_signal == SIGBUS;
     if (memory && binary_decode_at(b, gpa, &insn)) {
         uint64_t filled = b->filled;
-        unsigned n = accesses(c, &insn, access), done = 0;
+        unsigned n = accesses(b, &insn, access), done = 0;
         while (done < n && fill(b, &access[done]))
             done++;
         bool all = n && done == n;
@@ -267,9 +260,10 @@ static void back_before_branch(struct binary_vcpu *b, uint32_t n)
         c->insns--;
     if (!binary_decode_at(b, (t->gpa & X86_PAGE_MASK) + at, &insn))
         return; /* somebody is writing it */
-    if (named(x86_form(&insn), "ret"))
+    enum how how = (enum how)facts_of(b, &insn)->how;
+    if (how == HOW_RET)
         c->s.gpr[X86_RSP] -= 8 + (x86_form(&insn)->operand[0].kind == OPK_I ? insn.imm : 0);
-    else if (named(x86_form(&insn), "call_rm"))
+    else if (how == HOW_CALL_RM)
         c->s.gpr[X86_RSP] += 8;
 }
 

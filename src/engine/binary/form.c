@@ -199,9 +199,9 @@ static enum how how_modelled(const struct x86_form *form, struct form_facts *f)
     return how;
 }
 
-/* ---- what it does to general registers ---- */
+/* ---- what it does to general registers and memory ---- */
 
-/* By the mnemonic, of what is copied. Sorted. */
+/* By the mnemonic. Sorted. */
 static const struct mnemonic {
     const char *name;
     uint8_t uses;
@@ -212,10 +212,21 @@ static const struct mnemonic {
     {"and", USES_NAMED},
     {"andn", USES_FIRST_AS_RESULT},
     {"bt", USES_FIRST_AS_SOURCE},
+    {"call", USES_FIRST_AS_SOURCE},
     {"cmp", USES_FIRST_AS_SOURCE | USES_NAMED},
     {"dec", USES_NAMED, .adds = -1},
     {"div", USES_FIRST_AS_SOURCE},
+    {"fbstp", USES_FIRST_AS_RESULT},
+    {"fist", USES_FIRST_AS_RESULT},
+    {"fistp", USES_FIRST_AS_RESULT},
+    {"fnsave", USES_FIRST_AS_RESULT},
+    {"fnstcw", USES_FIRST_AS_RESULT},
+    {"fnstenv", USES_FIRST_AS_RESULT},
+    {"fnstsw", USES_FIRST_AS_RESULT},
+    {"fst", USES_FIRST_AS_RESULT},
+    {"fstp", USES_FIRST_AS_RESULT},
     {"inc", USES_NAMED, .adds = 1},
+    {"jmp", USES_FIRST_AS_SOURCE},
     {"lea", USES_FIRST_AS_RESULT | USES_NAMED},
     {"mov", USES_FIRST_AS_RESULT | USES_NAMED},
     {"movbe", USES_FIRST_AS_RESULT},
@@ -260,11 +271,21 @@ static uint8_t implied_writes(const struct x86_form *form, unsigned uses)
     return general ? SOME : 1u << HOST_RCX;
 }
 
+/* What is not in the table is taken to read and write its first operand; but memory that x87
+ * instructions name is only read then. */
+static uint8_t uses_of(const struct x86_form *form, const struct mnemonic *known)
+{
+    if (known)
+        return known->uses;
+    bool reads = form->feature == X86_FEATURE_X87 && x86_memory_operand(form) == 0;
+    return reads ? USES_FIRST_AS_SOURCE : 0;
+}
+
 static void learn_uses(const struct x86_form *form, struct form_facts *f)
 {
     const struct mnemonic *known = FIND(mnemonics, form->mnemonic);
     bool number = form->operand[1].kind == OPK_SI || form->operand[1].kind == OPK_I;
-    f->uses = known ? known->uses : 0;
+    f->uses = uses_of(form, known);
     f->implied_writes = implied_writes(form, f->uses);
     if (known && form->operand[0].kind == OPK_E) {
         f->adds_imm = number ? known->adds_imm : 0;

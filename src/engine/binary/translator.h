@@ -142,7 +142,7 @@ static inline bool how_keeps_addends(enum how how)
 struct form_facts {
     uint8_t how;             /* enum how, in some modes: */
     uint8_t mode_bits, mode; /* these bits of the key are like that; in others, HOW_EMULATE */
-    uint8_t uses;            /* USES_*: what it does with the general registers it names */
+    uint8_t uses;            /* USES_*: what it does with general registers and memory it names */
     uint8_t implied_writes;  /* registers it may write without naming them, as a mask */
     int8_t adds_imm, adds;   /* all that it does, with a whole register: adding so many times the
                                 immediate, and that */
