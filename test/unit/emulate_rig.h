@@ -127,6 +127,22 @@ static inline struct x86_state rig_state(struct rig *r)
     return s;
 }
 
+/* The first vCPU goes on as the only one of a new machine, of that model and with what r->host has
+ * become: engines take both when it is made. */
+static inline bool rig_remake(struct rig *r, const struct x86_model *model)
+{
+    struct error err;
+    struct x86_state s = rig_state(r);
+    RIG_ENGINE.vcpu_destroy(r->vcpu);
+    RIG_ENGINE.vm_destroy(r->vm);
+    if (!RIG_ENGINE.vm_create(&r->vm, &r->memory, model, 1, &err) ||
+        !RIG_ENGINE.vcpu_create(&r->vcpu, r->vm, 0, &r->host, &err))
+        return false;
+    r->all[0] = r->vcpu;
+    RIG_ENGINE.set_state(r->vcpu, &s);
+    return true;
+}
+
 /* An external interrupt that another engine has accepted, for a handler `handler` bytes behind the
  * code's first: as the state says it. */
 static inline struct x86_state rig_state_with_event(struct rig *r, unsigned handler)

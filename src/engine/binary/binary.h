@@ -184,6 +184,7 @@ struct binary_vcpu {
     int fault_signal;      /* under LEAVE_FAULT */
     uint32_t came_from;    /* the link to patch when the block at RIP is known, or UINT32_MAX */
     _Atomic bool running;  /* it is in translated code, or on the way in: kick it with a signal */
+    _Atomic int kicks;     /* of them that are on their way, or that someone is about to send */
     stack_t stack;         /* for signals */
     uint64_t flushes_seen; /* of the code cache */
     uint64_t retry_rip;    /* of an instruction that raised a page fault, with its access: when the
@@ -352,6 +353,8 @@ bool bounce_take_fault(struct binary_vcpu *b, void *ucontext);
 bool binary_signals_install(struct error *err);
 /* Makes the calling thread the one that runs b. */
 bool binary_signals_enter(struct binary_vcpu *b);
+/* No kick comes to the thread from now on, until it enters again. */
+void binary_signals_leave(struct binary_vcpu *b);
 void binary_kick(struct binary_vcpu *b);
 
 /* Of `checked` or `overran`: the bit of the byte of RAM at that offset. */

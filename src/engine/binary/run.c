@@ -246,5 +246,6 @@ enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit, bool by
     if (b->vm->measures)
         binary_spend_end(b);
     emulate_leave_gate(v);
+    binary_signals_leave(b);
     return exit;
 }

@@ -9,13 +9,16 @@
 #include "engine/binary/loop.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-/* The vCPU that this thread runs: all that a handler has to go by. */
+/* The vCPU that this thread runs, or NULL: all that a handler has to go by. */
 static _Thread_local struct binary_vcpu *current;
+/* The one whose stack its signals are handled on: it may be gone by now. */
+static _Thread_local const struct binary_vcpu *prepared;
 
 extern const char binary_enter_look[], binary_enter_asked[];
 
@@ -119,12 +122,20 @@ static void give_up(int signal_number)
     signal(signal_number, SIG_DFL);
 }
 
+/* Other processes' signals (kill()) are not counted: that they come is not waited for. */
+static void take_kick(struct binary_vcpu *b, const siginfo_t *info, ucontext_t *uc)
+{
+    if (info->si_code == SI_TKILL)
+        atomic_fetch_sub(&b->kicks, 1);
+    look_at_request(b, uc);
+}
+
 static void handle(int signal, siginfo_t *info, void *context)
 {
     struct binary_vcpu *b = current;
     if (signal == kick_signal()) {
         if (b)
-            look_at_request(b, context);
+            take_kick(b, info, context);
         return;
     }
     if (b && signal == SIGTRAP && b->stepping)
@@ -166,11 +177,11 @@ static bool set_stack(struct binary_vcpu *b)
     return false;
 }
 
-bool binary_signals_enter(struct binary_vcpu *b)
+static bool prepare(struct binary_vcpu *b)
 {
-    /* A thread runs several in turn, and `current` may be one that is gone, at this address too. */
+    /* A thread runs several in turn, and the last may be gone, and this one be at its address. */
     bool has_stack = b->stack.ss_sp != NULL;
-    if (current == b && has_stack)
+    if (prepared == b && has_stack)
         return true;
     if (has_stack ? sigaltstack(&b->stack, NULL) != 0 : !set_stack(b))
         return false;
@@ -181,12 +192,32 @@ bool binary_signals_enter(struct binary_vcpu *b)
     sigaddset(&kick, kick_signal());
     if (pthread_sigmask(SIG_UNBLOCK, &kick, NULL) != 0)
         return false;
+    prepared = b;
+    return true;
+}
+
+bool binary_signals_enter(struct binary_vcpu *b)
+{
+    if (!prepare(b))
+        return false;
     current = b;
     return true;
 }
 
+/* Who has seen that the thread runs translated code may be slow to send his signal. It is not to
+ * come when the thread does something else, and the vCPU and its signal stack are perhaps gone. */
+void binary_signals_leave(struct binary_vcpu *b)
+{
+    /* Whoever counts himself from now on finds `running` off. */
+    atomic_thread_fence(memory_order_seq_cst);
+    while (atomic_load(&b->kicks))
+        sched_yield();
+    current = NULL;
+}
+
 void binary_kick(struct binary_vcpu *b)
 {
-    if (atomic_load(&b->running))
-        pthread_kill(b->v->thread, kick_signal());
+    atomic_fetch_add(&b->kicks, 1);
+    if (!atomic_load(&b->running) || pthread_kill(b->v->thread, kick_signal()) != 0)
+        atomic_fetch_sub(&b->kicks, 1);
 }

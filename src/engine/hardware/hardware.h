@@ -61,6 +61,13 @@ struct beginnings {
     _Atomic uint64_t of[1024];
 };
 
+/* Where a vCPU's thread is, for whoever has something for it. */
+enum hardware_place {
+    PLACE_OUTSIDE,
+    PLACE_INSIDE, /* in KVM_RUN, or about to be: a request needs a signal */
+    PLACE_KICKED, /* the same, and someone has sent it, or is about to */
+};
+
 struct engine_vcpu {
     struct x86_cpu cpu;
     struct engine_vm *vm;
@@ -82,9 +89,8 @@ struct engine_vcpu {
     struct error error;
 
     _Atomic uint32_t request;
-    atomic_bool inside; /* in KVM_RUN, or about to be: a request needs a signal */
-    atomic_bool kicked; /* someone has sent it, or is about to */
-    pthread_t thread;   /* while inside */
+    _Atomic enum hardware_place place;
+    pthread_t thread; /* while not outside */
 
     /* Where KVM runs users alone (users.c). */
     bool lent;      /* the emulating vCPU has the same state as cpu.s */

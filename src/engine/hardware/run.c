@@ -4,8 +4,9 @@
  * Other threads reach a vCPU by a bit in its request word and, while it is inside KVM_RUN, a
  * signal. The signal is blocked everywhere but in KVM_RUN itself (KVM_SET_SIGNAL_MASK), so no
  * handler ever runs and none need be there: KVM_RUN comes back with EINTR, and the signal is taken
- * off the queue. Who sends it sets `kicked` first, and only one does at a time: the vCPU can wait
- * for the signal and thus never leaves one behind.
+ * off the queue. Who sends it says so first, in the word that says where the thread is, and only
+ * one does at a time: the vCPU can wait for the signal and thus never leaves one behind, with which
+ * the thread's next vCPU would not get into its guest any more.
  */
 #include <errno.h>
 #include <signal.h>
@@ -22,21 +23,21 @@ static int kick_signal(void)
 
 void hardware_kick(struct engine_vcpu *v)
 {
-    if (atomic_load(&v->inside) && !atomic_exchange(&v->kicked, true))
+    enum hardware_place inside = PLACE_INSIDE;
+    if (atomic_compare_exchange_strong(&v->place, &inside, PLACE_KICKED))
         pthread_kill(v->thread, kick_signal());
 }
 
-/* `inside` is off: whoever still kicks has set `kicked`. */
-static void take_kick(struct engine_vcpu *v)
+/* Whoever has made it PLACE_KICKED has sent the signal, or is about to, however slowly. */
+static void come_outside(struct engine_vcpu *v)
 {
-    if (!atomic_load(&v->kicked))
+    if (atomic_exchange(&v->place, PLACE_OUTSIDE) != PLACE_KICKED)
         return;
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, kick_signal());
     while (sigwaitinfo(&set, NULL) < 0 && errno == EINTR)
         ;
-    atomic_store(&v->kicked, false);
 }
 
 /* Blocks the signal on this thread, and lets KVM_RUN have it. */
@@ -297,15 +298,14 @@ int hardware_dispatch(struct engine_vcpu *v)
  * for a window. */
 bool hardware_enter(struct engine_vcpu *v)
 {
-    atomic_store(&v->inside, true);
+    atomic_store(&v->place, PLACE_INSIDE);
     uint32_t request = atomic_load(&v->request);
     bool unseen = (request & (REQUEST_STOP | REQUEST_NMI)) ||
                   ((request & REQUEST_INTR) && !v->run->request_interrupt_window);
     int result = unseen ? -1 : ioctl(v->fd, KVM_RUN, 0);
     int failure = unseen ? EINTR : errno;
     v->exits += !unseen;
-    atomic_store(&v->inside, false);
-    take_kick(v);
+    come_outside(v);
     if (!unseen)
         v->fresh = v->incomplete = v->fpu.known = false;
     if (result < 0 && failure != EINTR && failure != EAGAIN) {
@@ -369,11 +369,11 @@ bool hardware_settle(struct engine_vcpu *v)
     do {
         if (!enter_thread(v))
             return false;
-        atomic_store(&v->kicked, true);
+        atomic_store(&v->place, PLACE_KICKED);
         pthread_kill(pthread_self(), kick_signal());
         result = ioctl(v->fd, KVM_RUN, 0);
         int failure = errno;
-        take_kick(v);
+        come_outside(v);
         v->fresh = v->fpu.known = false;
         errno = failure;
         if (result != 0 && failure != EINTR && failure != EAGAIN)
