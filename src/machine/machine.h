@@ -81,7 +81,7 @@ void machine_continue(struct machine *m);
 
 /* Everything a guest can tell apart: RAM, vCPUs, devices, time. Before machine_run() or while
  * paused. Load expects a machine of the same shape; on failure the machine is good for nothing but
- * destruction. */
+ * destruction. A guest of the processor model `host` can't be saved. */
 bool machine_save(struct machine *m, struct archive *to, struct error *err);
 bool machine_load(struct machine *m, struct archive *from, struct error *err);
 

@@ -207,6 +207,11 @@ static bool load(struct machine *m, struct archive *from, struct error *err)
 
 bool machine_save(struct machine *m, struct archive *to, struct error *err)
 {
+    if (m->model->host)
+        return error_usage(err,
+                           "--cpu host: such a guest can't be saved, since no other processor may "
+                           "have what it uses; use --cpu %s",
+                           x86_model_at(0)->name);
     machine_lock(m);
     bool done = save(m, to, err);
     machine_unlock(m);

@@ -559,10 +559,31 @@ TEST(what_can_not_be_made_is_refused)
     CHECK(m == NULL);
 }
 
-/* ---- local APICs that the engine keeps ---- */
+/* ---- engines of this host ---- */
 
 #if defined(__x86_64__)
 static char why[512];
+
+TEST(a_guest_with_the_hosts_processor_is_not_saved)
+{
+    if (!engine_binary.usable(why, sizeof why))
+        SKIP(why);
+    struct program p = {PROGRAM(guest_exit)};
+    struct machine_config c = config_of(&p);
+    struct archive archive;
+    struct error err = {0};
+    c.engine = &engine_binary;
+    c.cpu_model = "host";
+    struct machine *m = make(&c);
+    archive_init(&archive);
+    CHECK(!machine_save(m, &archive, &err));
+    CHECK(strstr(err.text, "--cpu host") != NULL);
+    CHECK_EQ(err.status, EXIT_STATUS_USAGE);
+    machine_destroy(m);
+    archive_free(&archive);
+}
+
+/* ---- local APICs that the engine keeps ---- */
 
 static void keep_no_apics(void)
 {
@@ -621,11 +642,11 @@ TEST(kept_apics_are_saved_and_loaded)
     save_and_load(false, 2);
     keep_no_apics();
 }
-#define WITH_KEPT_APICS                                                                            \
-    , T(kept_apics_are_reset_with_the_machine), T(kept_apics_wake_and_start_processors),           \
-        T(kept_apics_are_saved_and_loaded)
+#define WITH_ENGINES_OF_THE_HOST                                                                   \
+    , T(a_guest_with_the_hosts_processor_is_not_saved), T(kept_apics_are_reset_with_the_machine),  \
+        T(kept_apics_wake_and_start_processors), T(kept_apics_are_saved_and_loaded)
 #else
-#define WITH_KEPT_APICS
+#define WITH_ENGINES_OF_THE_HOST
 #endif
 
 TESTS(T(a_guest_ends_the_run_by_the_debug_exit), T(a_guest_powers_itself_off),
@@ -642,4 +663,4 @@ TESTS(T(a_guest_ends_the_run_by_the_debug_exit), T(a_guest_powers_itself_off),
       T(under_the_virtual_clock_input_that_is_there_comes_at_the_same_instruction),
       T(a_machine_saved_in_the_middle_goes_on_elsewhere),
       T(a_saved_machine_of_another_shape_is_refused),
-      T(what_can_not_be_made_is_refused) WITH_KEPT_APICS)
+      T(what_can_not_be_made_is_refused) WITH_ENGINES_OF_THE_HOST)
