@@ -571,10 +571,14 @@ TEST(a_guest_with_the_hosts_processor_is_not_saved)
     struct program p = {PROGRAM(guest_exit)};
     struct machine_config c = config_of(&p);
     struct archive archive;
+    struct machine *m;
     struct error err = {0};
     c.engine = &engine_binary;
     c.cpu_model = "host";
-    struct machine *m = make(&c);
+    if (!machine_create(&m, &c, &err)) { /* under a sanitizer there is no room for it */
+        snprintf(why, sizeof why, "%s", err.text);
+        SKIP(why);
+    }
     archive_init(&archive);
     CHECK(!machine_save(m, &archive, &err));
     CHECK(strstr(err.text, "--cpu host") != NULL);
