@@ -73,7 +73,7 @@ static bool write_command(uint32_t msr, uint64_t value)
     }
 }
 
-static bool machine_owns(uint32_t msr)
+bool x86_msr_is_machines(uint32_t msr)
 {
     return msr == MSR_APIC_BASE || msr == MSR_TSC || msr == MSR_TSC_ADJUST ||
            msr == MSR_TSC_DEADLINE || (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST);
@@ -203,7 +203,7 @@ static bool write_segment_base(struct x86_cpu *c, unsigned seg, uint64_t value)
 
 bool x86_msr_read(struct x86_cpu *c, uint32_t msr, uint64_t *value)
 {
-    if (machine_owns(msr))
+    if (x86_msr_is_machines(msr))
         return c->host.msr_read(c->host.ctx, msr, value);
     for (unsigned i = 0; i < ARRAY_LEN(plain); i++) {
         if (plain[i].msr == msr) {
@@ -222,7 +222,7 @@ bool x86_msr_read(struct x86_cpu *c, uint32_t msr, uint64_t *value)
 
 bool x86_msr_write(struct x86_cpu *c, uint32_t msr, uint64_t value)
 {
-    if (machine_owns(msr))
+    if (x86_msr_is_machines(msr))
         return c->host.msr_write(c->host.ctx, msr, value);
     for (unsigned i = 0; i < ARRAY_LEN(plain); i++) {
         if (plain[i].msr == msr) {

@@ -86,6 +86,8 @@ enum x86_msr {
 #define MISC_ENABLE_LIMIT_CPUID  BIT(22)
 #define MISC_ENABLE_XD_DISABLE   BIT(34)
 
+/* Whether the machine has it: then reading and writing asks that (host.h). */
+bool x86_msr_is_machines(uint32_t msr);
 /* False: no such register or a value it can't hold; nothing changed, the caller raises #GP(0).
  * Privilege is the caller's to check. A write may flush the TLB and change the mode. */
 bool x86_msr_read(struct x86_cpu *c, uint32_t msr, uint64_t *value);

@@ -40,6 +40,11 @@ bool x86_walk(struct x86_cpu *c, uint64_t lin, unsigned access, enum x86_privile
 /* Sets CR2 and raises #PF. */
 _Noreturn void x86_page_fault(struct x86_cpu *c, uint64_t lin, uint32_t error);
 
+/* What MOV to CR3 and INVLPG do at CPL 0. False: CR3 can't have that value (the caller raises
+ * #GP(0)), and nothing changed. */
+bool x86_load_cr3(struct x86_cpu *c, uint64_t v);
+void x86_invalidate_page(struct x86_cpu *c, uint64_t lin);
+
 /* Reads the four PDPTEs that CR3 points to under PAE paging. False: a reserved bit is set in a
  * present one (the caller raises #GP(0)), and nothing changed. */
 bool x86_load_pdptes(struct x86_cpu *c, uint64_t cr3, uint64_t cr0, uint64_t cr4);

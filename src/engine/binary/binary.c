@@ -232,6 +232,7 @@ static void fill_context(struct binary_vcpu *b)
     for (unsigned i = 0; i < ARRAY_LEN(x->mask_string); i++)
         x->mask_string[i] = 2 * MEMORY_PAGE_SIZE - (1u << i);
     x->leave = binary_leave;
+    x->call_out = binary_call_out;
     b->fpu = FPU_IN_STATE;
     b->came_from = UINT32_MAX;
 }

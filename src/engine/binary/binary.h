@@ -38,7 +38,7 @@ struct context {
     uint64_t rcx;    /* guest RCX while JRCXZ looks at something else */
     uint64_t flags;  /* the host's flags on leaving and on entry */
     uint32_t reason; /* LEAVE_* */
-    uint32_t link;   /* under LEAVE_LINK; the block under LEAVE_STALE and LEAVE_INDIRECT */
+    uint32_t link; /* under LEAVE_LINK; the block under LEAVE_STALE, LEAVE_INDIRECT, in call-outs */
     uint32_t attend; /* the requests that are to be looked at now */
     uint64_t *table; /* of the view that is in use */
     _Atomic uint32_t *request;
@@ -69,6 +69,8 @@ struct context {
     uint64_t iret_index, iret_frame[5], iret_raw[2]; /* of the one that is being done */
     uint64_t gdt_base, gdt_limit;                    /* that the descriptors were found in */
     uint64_t mask_jump;                              /* of an index of the jump cache */
+    void (*call_out)(void);
+    uint32_t call, seen; /* of a call-out: what it is for; requests that wait (call_out.c) */
     _Alignas(128) struct iret_known iret[IRET_KNOWN];
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
@@ -129,6 +131,9 @@ AT(iret_index, CTX_IRET_INDEX);
 AT(iret_frame, CTX_IRET_FRAME);
 AT(iret_raw, CTX_IRET_RAW);
 AT(mask_jump, CTX_MASK_JUMP);
+AT(call_out, CTX_CALL_OUT);
+AT(call, CTX_CALL);
+AT(seen, CTX_SEEN);
 AT(iret, CTX_IRET);
 AT(fpu, CTX_FPU);
 #undef AT
@@ -251,6 +256,12 @@ struct binary_vm {
 void binary_enter(struct context *c);
 /* Where translated code and the signal handler go to leave. */
 void binary_leave(void);
+/* Where translated code goes for a call-out, and what that calls: to do the instruction, on the
+ * operand that was in S1; and where something is asked of the vCPU before it goes back, that was
+ * not seen yet (call_out.c). */
+void binary_call_out(void);
+void binary_called(struct context *x, uint64_t operand);
+void binary_call_asked(struct context *x);
 
 /* form.c: for the model; NULL: no memory. */
 struct form_facts *binary_learn_forms(const struct x86_model *model);
@@ -356,6 +367,8 @@ bool binary_signals_enter(struct binary_vcpu *b);
 /* No kick comes to the thread from now on, until it enters again. */
 void binary_signals_leave(struct binary_vcpu *b);
 void binary_kick(struct binary_vcpu *b);
+/* The guest is at instruction `index` of block n, which it may go on at. */
+void binary_stand_at(struct binary_vcpu *b, uint32_t n, unsigned index);
 
 /* Of `checked` or `overran`: the bit of the byte of RAM at that offset. */
 static inline bool is_marked(const uint8_t *marks, uint64_t offset)

@@ -96,4 +96,58 @@ out:
         ret
         .cfi_endproc
         .size   binary_enter, . - binary_enter
+
+        .globl  binary_call_out
+        .hidden binary_call_out
+        .type   binary_call_out, @function
+/* Has C do an instruction, on the operand in R10, and goes on at R11, or where C says. R12 to R15
+ * and RBP stay where they are. */
+binary_call_out:
+        .cfi_startproc
+        mov     %rax, GPR(0)
+        mov     %rcx, GPR(1)
+        mov     %rdx, GPR(2)
+        mov     %rbx, GPR(3)
+        mov     %rsp, GPR(4)
+        mov     %rsi, GPR(6)
+        mov     %rdi, GPR(7)
+        mov     %r8, GPR(8)
+        mov     %r9, GPR(9)
+        mov     %r11, CTX(CTX_RESUME)
+        mov     CTX(CTX_HOST_RSP), %rsp
+        mov     CTX(CTX_SELF), %rdi
+        mov     %r10, %rsi
+        pushfq
+        pop     CTX_FLAGS(%rdi)
+        cld
+        call    binary_called
+        /* From here to the end a signal leads back here (signal.c). */
+        .globl  binary_call_look
+        .hidden binary_call_look
+binary_call_look:
+        mov     CTX(CTX_SELF), %rdi
+        mov     CTX_REQUEST(%rdi), %rax
+        mov     (%rax), %eax
+        cmp     CTX_SEEN(%rdi), %eax
+        jne     asked_in_call
+        push    CTX_FLAGS(%rdi)
+        popfq
+        mov     GPR(0), %rax
+        mov     GPR(1), %rcx
+        mov     GPR(2), %rdx
+        mov     GPR(3), %rbx
+        mov     GPR(6), %rsi
+        mov     GPR(7), %rdi
+        mov     GPR(8), %r8
+        mov     GPR(9), %r9
+        mov     GPR(4), %rsp
+        jmp     *CTX(CTX_CODE)
+        .globl  binary_call_end
+        .hidden binary_call_end
+binary_call_end:
+asked_in_call:
+        call    binary_call_asked
+        jmp     binary_call_look
+        .cfi_endproc
+        .size   binary_call_out, . - binary_call_out
         .section .note.GNU-stack, "", @progbits

@@ -76,8 +76,11 @@
 #define CTX_IRET_FRAME  0x1b0
 #define CTX_IRET_RAW    0x1d8
 #define CTX_MASK_JUMP   0x1f8
-#define CTX_IRET        0x200
-#define CTX_FPU         0x400
+#define CTX_CALL_OUT    0x200
+#define CTX_CALL        0x208
+#define CTX_SEEN        0x20c
+#define CTX_IRET        0x280
+#define CTX_FPU         0x480
 
 /* From the vCPU (struct x86_state comes first in it). */
 #define STATE_RIP     144
@@ -87,14 +90,15 @@
 
 /* Why translated code was left. */
 #define LEAVE_LINK     1 /* at a direct branch whose target is not linked yet: CTX_LINK says which */
-#define LEAVE_JUMP     2 /* on the way to an address that the jump cache does not know */
-#define LEAVE_EMULATE  3 /* at an instruction that is not run as it is */
-#define LEAVE_FAULT    4 /* an instruction faulted on the host (the signal handler says so) */
-#define LEAVE_REQUEST  5 /* something is asked of the vCPU */
-#define LEAVE_STALE    6 /* at a block that has been dropped */
-#define LEAVE_LIMIT    7 /* the block would run past the instruction limit */
-#define LEAVE_ASKED    8 /* before anything ran: something is asked of the vCPU */
-#define LEAVE_INDIRECT 9 /* LEAVE_JUMP by an indirect branch: CTX_LINK says of which block */
-#define LEAVE_REASONS  10
+#define LEAVE_JUMP     2  /* on the way to an address that the jump cache does not know */
+#define LEAVE_EMULATE  3  /* at an instruction that is not run as it is */
+#define LEAVE_FAULT    4  /* an instruction faulted on the host (the signal handler says so) */
+#define LEAVE_REQUEST  5  /* something is asked of the vCPU */
+#define LEAVE_STALE    6  /* at a block that has been dropped */
+#define LEAVE_LIMIT    7  /* the block would run past the instruction limit */
+#define LEAVE_ASKED    8  /* before anything ran: something is asked of the vCPU */
+#define LEAVE_INDIRECT 9  /* LEAVE_JUMP by an indirect branch: CTX_LINK says of which block */
+#define LEAVE_MOVED    10 /* behind an instruction: where the guest goes on is to be looked up */
+#define LEAVE_REASONS  11
 
 #endif

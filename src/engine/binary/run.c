@@ -150,6 +150,7 @@ static enum engine_exit attend_leave(struct binary_vcpu *b)
     case LEAVE_FAULT: return binary_after_fault(b);
     case LEAVE_LIMIT:
         return c->insns > b->began && b->by_block ? ENGINE_LIMIT : emulate_to(b, b->limit);
+    case LEAVE_MOVED: binary_forget_place(b); return ENGINE_LIMIT;
     case LEAVE_JUMP: return ENGINE_LIMIT;
     case LEAVE_INDIRECT: return binary_after_indirect(b);
     default: b->whole = false; return ENGINE_LIMIT;

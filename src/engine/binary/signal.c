@@ -21,6 +21,7 @@ static _Thread_local struct binary_vcpu *current;
 static _Thread_local const struct binary_vcpu *prepared;
 
 extern const char binary_enter_look[], binary_enter_asked[];
+extern const char binary_call_look[], binary_call_end[];
 
 enum { HOST_TF = 1 << 8, HOST_DF = 1 << 10 };
 
@@ -37,17 +38,16 @@ static void leave(struct binary_vcpu *b, ucontext_t *uc, uint32_t reason)
     uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)binary_leave;
 }
 
-/* The guest is at instruction `point` of block n. */
-static void set_guest_rip(struct binary_vcpu *b, uint32_t n, int point)
+void binary_stand_at(struct binary_vcpu *b, uint32_t n, unsigned index)
 {
     const struct code *c = &b->vm->code;
     const struct translation *t = &c->block[n];
-    const struct point *p = &c->point[t->points + (unsigned)point];
+    const struct point *p = &c->point[t->points + index];
     b->v->cpu.s.rip = binary_page(b, n) + p->guest;
     b->resume = code_run(c, t->code + p->host);
     b->resume_block = n;
     b->resume_tied = p->tied;
-    b->resume_insns = t->insns - (unsigned)point;
+    b->resume_insns = t->insns - index;
 }
 
 /* Whether instruction `point` of block n comes right behind STI: it runs before an interrupt. */
@@ -68,6 +68,12 @@ static bool in_entry(uintptr_t rip)
     return rip >= (uintptr_t)binary_enter_look && rip < (uintptr_t)binary_leave;
 }
 
+/* On the way back from a call-out, behind the look at the requests. */
+static bool in_return(uintptr_t rip)
+{
+    return rip >= (uintptr_t)binary_call_look && rip < (uintptr_t)binary_call_end;
+}
+
 /* Someone asks for something, or a step towards the next instruction is done. */
 static void look_at_request(struct binary_vcpu *b, ucontext_t *uc)
 {
@@ -82,7 +88,14 @@ static void look_at_request(struct binary_vcpu *b, ucontext_t *uc)
         b->stepping = false;
         return;
     }
-    if (!code_holds(&b->vm->code, rip)) { /* on its way out */
+    if (in_return((uintptr_t)rip)) { /* what was done can be done again */
+        regs[REG_RSP] = (greg_t)b->context->host_rsp;
+        regs[REG_RIP] = (greg_t)(uintptr_t)binary_call_look;
+        regs[REG_EFL] &= ~(greg_t)(HOST_TF | HOST_DF);
+        b->stepping = false;
+        return;
+    }
+    if (!code_holds(&b->vm->code, rip)) { /* on its way out, or in a call-out */
         regs[REG_EFL] &= ~(greg_t)HOST_TF;
         b->stepping = false;
         return;
@@ -91,7 +104,7 @@ static void look_at_request(struct binary_vcpu *b, ucontext_t *uc)
     int point = n ? code_point(&b->vm->code, n, rip, &exact) : -1;
     if ((exact && !in_shadow(b, n, point)) ||
         (point >= 0 && binary_string_undo(b->context, rip, regs))) {
-        set_guest_rip(b, n, point);
+        binary_stand_at(b, n, (unsigned)point);
         leave(b, uc, LEAVE_REQUEST);
         return;
     }
@@ -110,7 +123,7 @@ static bool take_fault(struct binary_vcpu *b, int signal, ucontext_t *uc)
     if (point < 0)
         return false;
     binary_string_undo(b->context, rip, uc->uc_mcontext.gregs);
-    set_guest_rip(b, n, point);
+    binary_stand_at(b, n, (unsigned)point);
     b->fault_signal = signal;
     leave(b, uc, LEAVE_FAULT);
     return true;

@@ -94,6 +94,7 @@ static void tell_causes(const struct binary_vcpu *b, struct engine_stats *out)
                                                    [LEAVE_REQUEST] = "requests",
                                                    [LEAVE_STALE] = "dropped blocks",
                                                    [LEAVE_LIMIT] = "instruction limits",
+                                                   [LEAVE_MOVED] = "changes of the mapping",
                                                    [LEAVE_ASKED] = "requests at entry"};
     for (unsigned i = 0; i < LEAVE_REASONS; i++)
         if (why[i])

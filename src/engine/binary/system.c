@@ -125,15 +125,17 @@ bool system_cli(struct translator *t)
 
 /* An interrupt that waits is C's, which knows of the instruction behind STI that runs before it is
  * taken; one that comes right behind STI finds that the signal handler knows (in_shadow()). HLT is
- * for C, and so is STI in front of it: between the two C would look for interrupts. */
+ * for C, and so is STI in front of it: between the two C would look for interrupts. What C may have
+ * to be asked for is the same. */
 bool system_sti(struct translator *t)
 {
     struct emit *e = &t->e;
     struct x86_insn next;
     if (t->is_across || t->next >= MEMORY_PAGE_SIZE || t->done + 2 > TRANSLATOR_INSNS ||
-        x86_decode(t->page + t->next, MEMORY_PAGE_SIZE - t->next, X86_CODE64, &next) !=
-            X86_DECODED ||
-        binary_how(t->vm, &next, t->key) == HOW_EMULATE)
+        x86_decode(t->page + t->next, MEMORY_PAGE_SIZE - t->next, X86_CODE64, &next) != X86_DECODED)
+        return false;
+    enum how then = binary_how(t->vm, &next, t->key);
+    if (then == HOW_EMULATE || then >= HOW_CALL_OUT)
         return false;
     uint8_t *nothing = emit_unless_asked(e);
     control_emulate_aside(t);

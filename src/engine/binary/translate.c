@@ -58,6 +58,11 @@ static bool translate_copy(struct translator *t, enum how how)
     case HOW_BIT_STRING: return rewrite_bit_string(t);
     case HOW_STAC: return system_set_ac(t, true);
     case HOW_CLAC: return system_set_ac(t, false);
+    case HOW_CPUID: return call_out(t, CALL_CPUID);
+    case HOW_RDMSR: return call_out(t, CALL_RDMSR);
+    case HOW_WRMSR: return call_out(t, CALL_WRMSR);
+    case HOW_TO_CR: return call_out_to_cr(t);
+    case HOW_INVLPG: return call_out_invlpg(t);
     default: return false;
     }
 }

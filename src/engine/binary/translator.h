@@ -129,6 +129,13 @@ enum how {
     HOW_FROM_CR,
     HOW_BASE,
     HOW_IRET,
+    /* by C, from the block: call_out.c */
+    HOW_CALL_OUT,
+    HOW_CPUID = HOW_CALL_OUT,
+    HOW_TO_CR,
+    HOW_INVLPG,
+    HOW_RDMSR,
+    HOW_WRMSR,
 };
 
 /* Whether what runs it leaves alone what the scratch registers hold, or says what becomes of it. */
@@ -253,6 +260,12 @@ void syscall_emit_pieces(struct binary_vm *vm, struct emit *e);
 
 /* iret.c. This ends a block. */
 bool iret_translate(struct translator *t);
+
+/* call_out.c: instructions that C does, most times, without that the block is left. */
+enum call { CALL_CPUID, CALL_INVLPG, CALL_TO_CR3, CALL_RDMSR, CALL_WRMSR };
+bool call_out(struct translator *t, enum call what);
+bool call_out_to_cr(struct translator *t);
+bool call_out_invlpg(struct translator *t);
 
 /* string.c */
 bool rewrite_string(struct translator *t);

@@ -66,19 +66,26 @@ static void write_cr0(struct x86_cpu *c, uint64_t v)
 
 /* ---- CR3 ---- */
 
-static void write_cr3(struct x86_cpu *c, uint64_t v)
+bool x86_load_cr3(struct x86_cpu *c, uint64_t v)
 {
     /* Bit 63 asks for the PCID's translations to be kept (SDM 3, 4.10.4.1). */
     bool keep = (c->s.cr4 & CR4_PCIDE) && (v & BIT(63));
     if (c->s.cr4 & CR4_PCIDE)
         v &= ~BIT(63);
     if (v & ~bits_mask(x86_physical_bits(c->model)))
-        x86_raise_gp0(c);
+        return false;
     if (!x86_load_pdptes(c, v, c->s.cr0, c->s.cr4))
-        x86_raise_gp0(c);
+        return false;
     c->s.cr3 = v;
     x86_tlb_switch(c, keep);
     c->mappings_changed(c);
+    return true;
+}
+
+static void write_cr3(struct x86_cpu *c, uint64_t v)
+{
+    if (!x86_load_cr3(c, v))
+        x86_raise_gp0(c);
 }
 
 /* ---- CR4 ---- */
@@ -168,6 +175,12 @@ OP_END(clts)
     x86_update_mode(c);
 }
 
+void x86_invalidate_page(struct x86_cpu *c, uint64_t lin)
+{
+    x86_tlb_flush_page(c, lin);
+    c->mappings_changed(c);
+}
+
 /* The operand is an address only: nothing is accessed and no limit applies. */
 OP_END(invlpg)
 {
@@ -177,8 +190,7 @@ OP_END(invlpg)
         lin = (uint32_t)(lin + c->s.seg[op->seg].base);
     else if (op->seg >= X86_FS)
         lin += c->s.seg[op->seg].base;
-    x86_tlb_flush_page(c, lin);
-    c->mappings_changed(c);
+    x86_invalidate_page(c, lin);
 }
 
 OP_END(invpcid)
