@@ -69,12 +69,13 @@ _doppel()
         --memory) mapfile -t COMPREPLY < <(compgen -W "64M 256M 512M 1G 2G 4G" -- "$cur") ;;
         --cpus) mapfile -t COMPREPLY < <(compgen -W "1 2 4 8 16" -- "$cur") ;;
         --apic) mapfile -t COMPREPLY < <(compgen -W "auto machine kernel" -- "$cur") ;;
+        --direct) mapfile -t COMPREPLY < <(compgen -W "auto never always" -- "$cur") ;;
         --code-cache) mapfile -t COMPREPLY < <(compgen -W "1M 4M 24M" -- "$cur") ;;
         --append | --cpu | --name | --step | --checkpoint | --plant) ;;
         *)
             mapfile -t COMPREPLY < <(compgen -W "--kernel --initrd --append --module --boot
                 --engine --switch-every --cpu --cpus --memory --clock --name --console --no-reboot --debug-exit
-                --stats --json --perf-map --code-cache --apic --help $own" -- "$cur")
+                --stats --json --perf-map --code-cache --apic --direct --help $own" -- "$cur")
             ;;
         esac
         ;;

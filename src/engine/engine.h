@@ -58,6 +58,9 @@ struct engine_stats {
     struct engine_cause cause[ENGINE_CAUSES];
 };
 
+/* Whether user code runs in processes of its own, as it is (engine/binary/direct.h). */
+enum engine_direct { ENGINE_DIRECT_AUTO, ENGINE_DIRECT_NEVER, ENGINE_DIRECT_ALWAYS };
+
 /* How an engine is looked at, or put under strain. */
 struct engine_tuning {
     bool measure;  /* stats() is to tell shares and times as well; that takes time itself */
@@ -68,6 +71,7 @@ struct engine_tuning {
         ENGINE_APICS_MACHINE,
         ENGINE_APICS_KEPT, /* with the engine (struct engine_apics) */
     } apics;
+    enum engine_direct direct;
     uint64_t code_cache; /* bytes of translated code to keep at most; 0: as many as is good */
 };
 

@@ -217,6 +217,15 @@ static bool set_perf_map(struct config *c, const char *value, struct error *err)
     return c->tuning.perf_map = true;
 }
 
+/* Which of n names the value is; n: none of them. */
+static unsigned which(const char *value, const char *const *names, unsigned n)
+{
+    unsigned i = 0;
+    while (i < n && strcmp(value, names[i]) != 0)
+        i++;
+    return i;
+}
+
 static bool set_apic(struct config *c, const char *value, struct error *err)
 {
     static const char *const names[] = {
@@ -224,13 +233,26 @@ static bool set_apic(struct config *c, const char *value, struct error *err)
         [ENGINE_APICS_MACHINE] = "machine",
         [ENGINE_APICS_KEPT] = "kernel",
     };
-    for (unsigned i = 0; i < ARRAY_LEN(names); i++)
-        if (strcmp(value, names[i]) == 0) {
-            c->tuning.apics = i;
-            return true;
-        }
-    return error_usage(err, "--apic %s: there is no such place; write auto, machine or kernel",
-                       value);
+    unsigned i = which(value, names, ARRAY_LEN(names));
+    if (i == ARRAY_LEN(names))
+        return error_usage(err, "--apic %s: there is no such place; write auto, machine or kernel",
+                           value);
+    c->tuning.apics = i;
+    return true;
+}
+
+static bool set_direct(struct config *c, const char *value, struct error *err)
+{
+    static const char *const names[] = {
+        [ENGINE_DIRECT_AUTO] = "auto",
+        [ENGINE_DIRECT_NEVER] = "never",
+        [ENGINE_DIRECT_ALWAYS] = "always",
+    };
+    unsigned i = which(value, names, ARRAY_LEN(names));
+    if (i == ARRAY_LEN(names))
+        return error_usage(err, "--direct %s: write auto, never or always", value);
+    c->tuning.direct = i;
+    return true;
 }
 
 static bool set_code_cache(struct config *c, const char *value, struct error *err)
@@ -271,6 +293,7 @@ static const struct config_option options[] = {
     {"cpu", "MODEL", set_cpu},
     {"cpus", "N", set_cpus},
     {"debug-exit", NULL, set_debug_exit},
+    {"direct", "auto|never|always", set_direct},
     {"disk", "FILE", refuse_disk},
     {"engine", "NAME", set_engine},
     {"initrd", "FILE", set_initrd},

@@ -51,6 +51,7 @@ static bool drop(struct engine_vm *vm, uint64_t gpa, uint64_t len)
 {
     struct binary_vm *bvm = vm->attached;
     code_drop(&bvm->code, gpa, len, bvm->stale_piece);
+    show_written(bvm, gpa);
     return code_has_page(&bvm->code, gpa);
 }
 
@@ -114,6 +115,7 @@ static uint8_t *make_marks(const struct binary_vm *b)
 
 static void free_vm(struct binary_vm *b)
 {
+    free((void *)b->verdict);
     if (b->checked)
         munmap(b->checked, marks_size(b));
     if (b->overran)
@@ -135,11 +137,12 @@ static bool make_vm(struct binary_vm *b, struct engine_vm *vm, struct error *err
     b->windows.tables = TABLES_OF_A_VCPU * vm->vcpus;
     b->checked = make_marks(b);
     b->overran = make_marks(b);
+    b->verdict = calloc(b->windows.size >> MEMORY_PAGE_BITS, sizeof *b->verdict);
     b->forms = binary_learn_forms(vm->model);
     binary_tsc_init(&b->tsc);
     if (!binary_fpu_find(b, vm->model, err))
         return false;
-    if (!b->checked || !b->overran || !b->forms || !binary_emit_pieces(b))
+    if (!b->checked || !b->overran || !b->verdict || !b->forms || !binary_emit_pieces(b))
         return error_set(err, "engine binary: no memory");
     return binary_signals_install(err);
 }
@@ -172,6 +175,7 @@ static bool tune(struct engine_vm *vm, const struct engine_tuning *t, struct err
 {
     struct binary_vm *b = vm->attached;
     b->measures = t->measure;
+    b->direct = t->direct;
     if (t->code_cache && !code_limit(&b->code, t->code_cache))
         return error_usage(err, "--code-cache: engine binary keeps from 256K to 24M of code; give "
                                 "a size between");
@@ -203,6 +207,8 @@ static void free_vcpu(struct binary_vcpu *b)
     bounce_destroy(b);
     free(b->single);
     binary_statistics_fini(b);
+    for (unsigned n = 0; n < DIRECTS; n++)
+        direct_end(&b->direct[n]);
     spaces_destroy(&b->spaces);
     if (b->stack.ss_sp)
         munmap(b->stack.ss_sp, b->stack.ss_size);
@@ -235,6 +241,7 @@ static void fill_context(struct binary_vcpu *b)
     x->call_out = binary_call_out;
     b->fpu = FPU_IN_STATE;
     b->came_from = UINT32_MAX;
+    b->call_rip = b->retry_rip = UINT64_MAX;
 }
 
 static bool vcpu_create(struct engine_vcpu **out, struct engine_vm *vm, unsigned index,
@@ -356,6 +363,11 @@ static void stats(const struct engine_vcpu *v, struct engine_stats *out)
     binary_statistics(binary_of(v), out);
 }
 
+static const char *failure(const struct engine_vcpu *v)
+{
+    return binary_of(v)->failure;
+}
+
 /* A flush of the TLBs forgets the tables as well. */
 static void watch_writes(struct engine_vm *vm)
 {
@@ -395,6 +407,7 @@ const struct engine engine_binary = {
     .host_code = host_code,
     .instructions = instructions,
     .stats = stats,
+    .failure = failure,
     .watch_writes = watch_writes,
     .watch_page = watch_page,
     .remapped = remapped,

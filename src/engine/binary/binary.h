@@ -11,6 +11,7 @@
 #include <signal.h>
 
 #include "engine/binary/code.h"
+#include "engine/binary/direct.h"
 #include "engine/binary/layout.h"
 #include "engine/binary/perf_map.h"
 #include "engine/binary/space.h"
@@ -71,6 +72,8 @@ struct context {
     uint64_t mask_jump;                              /* of an index of the jump cache */
     void (*call_out)(void);
     uint32_t call, seen; /* of a call-out: what it is for; requests that wait (call_out.c) */
+    uint64_t syscalls;                               /* done by translated code */
+    uint64_t fpu_away;                               /* 1: the vector registers are in a cage */
     _Alignas(128) struct iret_known iret[IRET_KNOWN];
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
@@ -134,6 +137,8 @@ AT(mask_jump, CTX_MASK_JUMP);
 AT(call_out, CTX_CALL_OUT);
 AT(call, CTX_CALL);
 AT(seen, CTX_SEEN);
+AT(syscalls, CTX_SYSCALLS);
+AT(fpu_away, CTX_FPU_AWAY);
 AT(iret, CTX_IRET);
 AT(fpu, CTX_FPU);
 #undef AT
@@ -147,7 +152,7 @@ _Static_assert(offsetof(struct x86_state, seg[X86_GS].base) == STATE_GS_BASE, "S
 
 /* Where the vector and x87 registers of the guest are. They stay in the host's while C runs that is
  * compiled for general registers only: this folder, engine/emulate and x86. */
-enum fpu_home { FPU_IN_HOST, FPU_IN_CONTEXT, FPU_IN_STATE };
+enum fpu_home { FPU_IN_HOST, FPU_IN_CONTEXT, FPU_IN_STATE, FPU_IN_CAGE };
 
 /* An instruction that is executed in C, as `emulate` wants it. */
 struct single {
@@ -169,6 +174,8 @@ struct spent {
     uint64_t count, cycles;
 };
 
+enum { DIRECTS = 8, DIRECT_STOPS = 6 }; /* enum cage_stop */
+
 /* This engine's part of a vCPU. */
 struct binary_vcpu {
     struct engine_vcpu *v;
@@ -176,9 +183,10 @@ struct binary_vcpu {
     struct binary_vm *vm;
     struct spaces spaces;
     enum fpu_home fpu;
-    void *resume;          /* the host code of the instruction to go on with, or NULL */
-    uint32_t resume_block; /* the block it is in */
-    bool resume_tied;      /* it can't be gone on at, but for what it says */
+    const struct cage *fpu_cage; /* where they are, under FPU_IN_CAGE */
+    void *resume;                /* the host code of the instruction to go on with, or NULL */
+    uint32_t resume_block;       /* the block it is in */
+    bool resume_tied;            /* it can't be gone on at, but for what it says */
     unsigned resume_insns; /* instructions from there to the block's end: what it counts at once */
     uint64_t limit;        /* run()'s, which the count of instructions is not to exceed */
     bool counted;          /* there is one, so they have to be counted */
@@ -214,6 +222,15 @@ struct binary_vcpu {
     struct spent *on; /* what the time since `left_at` is spent on */
     uint64_t left_at; /* the time-stamp counter when translated code was left; 0: not since run() */
     uint64_t recycled_at, longest_stop; /* for the sake of a full code cache, in its cycles */
+    struct direct direct[DIRECTS], *direct_now; /* by address space; that of the latest */
+    uint64_t direct_asked;                      /* how often for another one */
+    const struct cage *caged;                   /* that runs now: what a kick stops */
+    uint64_t call_rip;        /* of a SYSCALL that a cage came to: translated code does it */
+    const char *failure;      /* a sentence, when run() has failed */
+    uint64_t user_faults;     /* that were the guest's, in user code */
+    const struct cage *stays; /* that it is kept on one processor with */
+    uint64_t met;             /* since when, on the host's time-stamp counter */
+    struct spent stopped[DIRECT_STOPS]; /* runs of cages, by what ended them */
     struct spent *cause[2]; /* by form: instructions executed in C, as translated, and by a fault */
 };
 
@@ -246,6 +263,8 @@ struct binary_vm {
     uint16_t xsave_offset[XSAVE_COMPONENTS]; /* in the host's area, of AVX-512's */
     uint64_t written_page; /* the page of code that was written last, and how often in a row */
     unsigned writes;
+    _Atomic uint8_t *verdict;  /* on each page of RAM, whether a cage may execute it: show.c */
+    enum engine_direct direct; /* NEVER also where the host does not let us */
     uint8_t *checked; /* a bit for each byte of RAM: the accesses of the instruction there need a
                          look at page ends */
     uint8_t *overran; /* the same: they have run over the end of the page that their addend was for;
@@ -346,6 +365,11 @@ bool binary_string_undo(const struct context *x, const uint8_t *host, long long 
 /* To be called before anything that is not compiled for general registers only. */
 void binary_outside(struct binary_vcpu *b);
 void binary_fpu_to_state(struct binary_vcpu *b);
+/* To a cage: false, and nothing done, if that is of no use any more. They stay there while C runs,
+ * and code of the guest's kernel that does not use them (context.fpu_away). */
+bool binary_fpu_to_cage(struct binary_vcpu *b, const struct cage *to);
+/* Out of it: before it goes, another address space comes, or anyone else looks. */
+void binary_fpu_home(struct binary_vcpu *b);
 /* Copies them to a state, and leaves them where they are. */
 void binary_fpu_copy(struct binary_vcpu *b, struct x86_state *to);
 void binary_fpu_to_host(struct binary_vcpu *b);
@@ -359,6 +383,10 @@ bool bounce_create(struct binary_vcpu *b, struct error *err);
 void bounce_destroy(struct binary_vcpu *b);
 /* Under a signal: a fault of such an instruction. False: it is none. */
 bool bounce_take_fault(struct binary_vcpu *b, void *ucontext);
+
+/* What was said of the page of code at gpa holds no more: it is written. In an exclusive section,
+ * or with one vCPU. */
+void show_written(struct binary_vm *vm, uint64_t gpa);
 
 /* signal.c */
 bool binary_signals_install(struct error *err);

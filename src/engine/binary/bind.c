@@ -78,7 +78,7 @@ static void settle_user(struct binary_vcpu *b)
         spaces_cool(&b->spaces, s); /* most likely another process */
     }
     s->stale = false;
-    if (!s->hot && spaces_time(&b->spaces) > HOT_AFTER) {
+    if (!s->hot && !binary_is_direct(b) && spaces_time(&b->spaces) > HOT_AFTER) {
         s->hot = true;
         spaces_forget_user_jumps(s);
     }
@@ -114,7 +114,7 @@ struct bound *binary_bound(struct binary_vcpu *b, uint32_t key)
     struct space *s = space_now(&b->spaces);
     if (!(key & KEY_USER))
         return &b->vm->kernel;
-    return s->hot ? &s->bound : NULL;
+    return s->hot && !binary_is_direct(b) ? &s->bound : NULL;
 }
 
 static uint32_t under_tag(const struct bound *m, uint32_t key)

@@ -99,10 +99,11 @@ static enum outcome do_invlpg(struct binary_vcpu *b, uint64_t operand)
     return goes_on(b) ? DONE : MOVED;
 }
 
-/* With RFLAGS.AC the table in use is the address space's. */
+/* With RFLAGS.AC the table in use is the address space's; vector registers that are in its cage have
+ * to come back first. */
 static enum outcome do_to_cr3(struct binary_vcpu *b, uint64_t operand)
 {
-    if (b->context->ac || !x86_load_cr3(&b->v->cpu, operand))
+    if (b->context->ac || b->context->fpu_away || !x86_load_cr3(&b->v->cpu, operand))
         return FOR_THE_LOOP;
     binary_iret_prepare(b);
     return goes_on(b) ? DONE : MOVED;

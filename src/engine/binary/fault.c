@@ -160,6 +160,12 @@ static bool fill(struct binary_vcpu *b, const struct access *a)
     return true;
 }
 
+bool binary_fill(struct binary_vcpu *b, uint64_t lin, bool write)
+{
+    struct access a = {lin, 1, write};
+    return fill(b, &a);
+}
+
 /* Of the guest's byte at gpa in the bits of struct binary_vm. */
 static uint64_t ram_offset(const struct binary_vcpu *b, uint64_t gpa)
 {
@@ -234,6 +240,7 @@ enum engine_exit binary_after_fault(struct binary_vcpu *b)
             b->retry_rip = c->s.rip;
             b->retry_lin = access[done].lin;
             b->retry_write = access[done].write;
+            b->user_faults += is_user(c);
         }
     }
     return binary_emulate_at(b, binary_site(resume, true), b->resume_block);
@@ -242,9 +249,8 @@ enum engine_exit binary_after_fault(struct binary_vcpu *b)
 /* The guest comes back to an instruction that has faulted: it would do so on the host again. */
 void binary_retry(struct binary_vcpu *b)
 {
-    struct access a = {b->retry_lin, 1, b->retry_write};
     b->retry_rip = UINT64_MAX;
-    fill(b, &a);
+    binary_fill(b, b->retry_lin, b->retry_write);
 }
 
 /* An indirect branch at the end of block n has moved RSP, but not faulted yet: takes that back. */

@@ -187,8 +187,9 @@ void *binary_find_code(struct binary_vcpu *b)
     const struct translation *t = &code->block[n];
     void *far = code_run(code, t->code), *near = code_run(code, t->code + t->near);
     bool bound = t->key & KEY_BOUND;
-    jumps_remember(jumps, c->s.rip, bound ? near : far, bound && t->near ? far : NULL,
-                   w.global && !t->gpa2);
+    if (!is_user(c) || !binary_is_direct(b))
+        jumps_remember(jumps, c->s.rip, bound ? near : far, bound && t->near ? far : NULL,
+                       w.global && !t->gpa2);
     return far;
 }
 

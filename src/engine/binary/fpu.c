@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "engine/binary/binary.h"
+#include "engine/binary/cage.h"
 #include "x86/cpuid.h"
 #include "x86/xsave.h"
 
@@ -103,8 +104,40 @@ static void to_context(struct binary_vcpu *b)
     b->fpu = FPU_IN_CONTEXT;
 }
 
+/* Out of the cage, but for components that the guest does not have. If it is gone, so are they: it
+ * is told of at the next run. */
+static void fetch(struct binary_vcpu *b)
+{
+    uint8_t *area = b->context->fpu;
+    cage_get_vectors(b->fpu_cage, area, sizeof b->context->fpu);
+    store_u64(area + AREA_XSTATE_BV, load_u64(area + AREA_XSTATE_BV) & b->context->components);
+    b->fpu = FPU_IN_CONTEXT;
+}
+
+void binary_fpu_home(struct binary_vcpu *b)
+{
+    if (b->fpu == FPU_IN_CAGE)
+        fetch(b);
+}
+
+bool binary_fpu_to_cage(struct binary_vcpu *b, const struct cage *to)
+{
+    if (b->fpu == FPU_IN_CAGE && b->fpu_cage == to)
+        return true;
+    binary_fpu_home(b);
+    binary_outside(b);
+    if (b->fpu == FPU_IN_STATE)
+        to_context(b);
+    if (!cage_set_vectors(to, b->context->fpu, sizeof b->context->fpu))
+        return false;
+    b->fpu = FPU_IN_CAGE;
+    b->fpu_cage = to;
+    return true;
+}
+
 void binary_fpu_to_host(struct binary_vcpu *b)
 {
+    binary_fpu_home(b);
     if (b->fpu == FPU_IN_STATE)
         to_context(b);
     if (b->fpu == FPU_IN_CONTEXT)
@@ -127,6 +160,7 @@ static void take(const struct binary_vcpu *b, struct x86_state *s)
 
 void binary_fpu_to_state(struct binary_vcpu *b)
 {
+    binary_fpu_home(b);
     binary_outside(b);
     if (b->fpu == FPU_IN_STATE)
         return;

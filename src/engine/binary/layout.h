@@ -79,6 +79,8 @@
 #define CTX_CALL_OUT    0x200
 #define CTX_CALL        0x208
 #define CTX_SEEN        0x20c
+#define CTX_SYSCALLS    0x210
+#define CTX_FPU_AWAY    0x218
 #define CTX_IRET        0x280
 #define CTX_FPU         0x480
 

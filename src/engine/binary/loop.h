@@ -36,6 +36,20 @@ static inline uint64_t binary_page(const struct binary_vcpu *b, uint32_t n)
     return t->key & KEY_BOUND ? t->va : b->context->base;
 }
 
+/* run.c: the requests that the guest's code is to be stopped for now. */
+uint32_t binary_attended(const struct x86_cpu *c);
+
+/* direct.c: to be called now and then while user code runs: whether it is to run in a cage. */
+void binary_direct_consider(struct binary_vcpu *b);
+/* Before anyone else looks at the state, or the thread does anything else. */
+void binary_direct_leave(struct binary_vcpu *b);
+/* Whether the present address space's user code runs in its cage. */
+bool binary_is_direct(struct binary_vcpu *b);
+/* Whether what is at RIP may run in its cage; runs it there. */
+bool binary_direct_fits(struct binary_vcpu *b);
+/* False: it has not run, and can't now. */
+bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit);
+
 /* bind.c: to be called before anything is looked up in the mode and address space. */
 void binary_settle(struct binary_vcpu *b);
 /* The key of blocks for code at RIP, where `w` leads: with a tag, if it is to be bound. */
@@ -75,6 +89,9 @@ enum engine_exit binary_after_fault(struct binary_vcpu *b);
 /* The guest is back at an instruction that raised a page fault: its page is filled before it faults
  * again. */
 void binary_retry(struct binary_vcpu *b);
+/* Enters the page of an access that the guest's code makes, at its present privilege, into the
+ * table of the view in use. False: it is not one for a table. */
+bool binary_fill(struct binary_vcpu *b, uint64_t lin, bool write);
 /* Enters a page of RAM into the supervisor's table. */
 bool binary_fill_supervisor(struct binary_vcpu *b, uint64_t lin, const struct x86_walk *w);
 

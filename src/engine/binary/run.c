@@ -40,6 +40,7 @@ void binary_forget_page(struct binary_vcpu *b, uint64_t lin)
 void binary_switch_space(struct binary_vcpu *b, bool keep)
 {
     const struct x86_state *s = &b->v->cpu.s;
+    binary_fpu_home(b);
     spaces_switch(&b->spaces, s->cr4 & CR4_PCIDE ? s->cr3 & 0xfff : 0, keep);
     binary_bound_switched(b, keep);
     b->context->table_ac = spaces_table(&b->spaces, VIEW_AC)->entry;
@@ -50,23 +51,31 @@ void binary_switch_space(struct binary_vcpu *b, bool keep)
 
 /* ---- in and out ---- */
 
+uint32_t binary_attended(const struct x86_cpu *c)
+{
+    uint32_t request = X86_REQUEST_STOP | X86_REQUEST_GATE | X86_REQUEST_STEP;
+    if (c->s.rflags & FLAG_IF)
+        request |= X86_REQUEST_INTR;
+    if (!c->s.nmi_blocked)
+        request |= X86_REQUEST_NMI;
+    return request;
+}
+
 static void prepare(struct binary_vcpu *b, void *code)
 {
     struct x86_cpu *c = &b->v->cpu;
     struct context *x = b->context;
     uint64_t flags = x86_rflags(c);
-    binary_fpu_to_host(b);
+    if (is_user(c) || b->fpu != FPU_IN_CAGE)
+        binary_fpu_to_host(b);
+    x->fpu_away = b->fpu == FPU_IN_CAGE;
     x->code = code;
     x->left = (int64_t)(b->limit - c->insns);
     x->ac = is_user(c) ? 0 : flags & FLAG_AC;
     x->interrupt_flag = flags & FLAG_IF;
     x->table = spaces_table(&b->spaces, current_view(c))->entry;
     x->flags = (flags & (FLAGS_STATUS | FLAG_DF)) | FLAG_1 | HOST_IF;
-    x->attend = X86_REQUEST_STOP | X86_REQUEST_GATE | X86_REQUEST_STEP;
-    if (flags & FLAG_IF)
-        x->attend |= X86_REQUEST_INTR;
-    if (!c->s.nmi_blocked)
-        x->attend |= X86_REQUEST_NMI;
+    x->attend = binary_attended(c);
     binary_syscall_prepare(x, &c->s);
     binary_iret_prepare(b);
     x->no_fsgsbase = !(c->s.cr4 & CR4_FSGSBASE);
@@ -191,6 +200,11 @@ static enum engine_exit step(struct binary_vcpu *b, uint64_t limit)
         binary_settle(b);
         return emulate_to(b, c->insns + 1);
     }
+    enum engine_exit exit;
+    if (is_user(c))
+        binary_direct_consider(b);
+    if (binary_direct_fits(b) && binary_direct_run(b, &exit))
+        return exit;
     binary_notice_recycling(b);
     if (b->resume && (b->resume_tied || b->vm->code.block[b->resume_block].dropped))
         b->resume = NULL;
@@ -243,6 +257,7 @@ enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit, bool by
     binary_tsc_look(b);
     while (exit == ENGINE_LIMIT && !is_done(b, insns_limit))
         exit = step(b, insns_limit);
+    binary_direct_leave(b);
     binary_outside(b);
     if (b->vm->measures)
         binary_spend_end(b);

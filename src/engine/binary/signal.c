@@ -6,6 +6,7 @@
  * attended to between two guest instructions; one that comes in the middle of an instruction's host
  * code waits until the thread has single-stepped to the next one's beginning.
  */
+#include "engine/binary/cage.h"
 #include "engine/binary/loop.h"
 
 #include <errno.h>
@@ -80,6 +81,10 @@ static void look_at_request(struct binary_vcpu *b, ucontext_t *uc)
     greg_t *regs = uc->uc_mcontext.gregs;
     void *rip = (void *)regs[REG_RIP];
     bool exact = false;
+    if (b->caged) {
+        cage_interrupt(b->caged);
+        return;
+    }
     if (in_entry((uintptr_t)rip)) { /* nothing has happened yet: begin by looking */
         regs[REG_RDI] = (greg_t)(uintptr_t)b->context;
         regs[REG_RSP] = (greg_t)b->context->host_rsp;

@@ -52,12 +52,15 @@ struct jumps {
 
 enum view { VIEW_SUPERVISOR, VIEW_AC, VIEW_USER };
 
+struct direct;
+
 struct space {
     struct table ac, user;
-    struct jumps jumps; /* of user code */
-    struct bound bound; /* what its code is bound to, once it is hot */
-    bool hot, stale;    /* stale: that was flushed */
-    uint64_t ran;       /* on the host's time-stamp counter, before it was left last */
+    struct jumps jumps;          /* of user code */
+    struct bound bound;          /* what its code is bound to, once it is hot */
+    const struct direct *direct; /* whose cage follows the users' table */
+    bool hot, stale;             /* stale: that was flushed */
+    uint64_t ran;                /* on the host's time-stamp counter, before it was left last */
     unsigned pcid;
     bool used;
     uint64_t last; /* when it was last switched to */

@@ -5,6 +5,7 @@
 
 #include "base/loop.h"
 #include "engine/binary/binary.h"
+#include "engine/binary/cage.h"
 #include "x86/forms.h"
 
 bool binary_statistics_init(struct binary_vcpu *b)
@@ -99,6 +100,11 @@ static void tell_causes(const struct binary_vcpu *b, struct engine_stats *out)
     for (unsigned i = 0; i < LEAVE_REASONS; i++)
         if (why[i])
             rank_spent(b, out, why[i], "", &b->left[i]);
+    static const char *const stopped[DIRECT_STOPS] = {
+        [CAGE_CALL] = "calls",           [CAGE_FAULT] = "faults",   [CAGE_TRAP] = "traps",
+        [CAGE_EXCEPTION] = "exceptions", [CAGE_ASKED] = "requests", [CAGE_LOST] = "its end"};
+    for (unsigned i = 0; i < DIRECT_STOPS; i++)
+        rank_spent(b, out, "direct execution, until", stopped[i], &b->stopped[i]);
     for (unsigned i = 0; i < x86_form_count; i++) {
         const struct spent *as_made = &b->cause[0][i], *by_fault = &b->cause[1][i];
         const struct spent sum = {as_made->count + by_fault->count,

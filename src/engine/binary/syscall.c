@@ -111,10 +111,14 @@ static void emit_clear_flags(struct emit *e)
 /* S1: the address behind SYSCALL. */
 static void emit_syscall(struct binary_vm *vm, struct emit *e)
 {
+    struct host_mem one_more = {.base = S1, .index = HOST_NONE, .disp = 1};
     vm->syscall_piece = e->at;
     emit_move(e, HOST_RCX, S1);
     system_read_flags(e);
     emit_store(e, S1, GS_GPR(11));
+    emit_load(e, S1, GS_AREA + CTX_SYSCALLS);
+    emit_lea(e, 8, S1, &one_more);
+    emit_store(e, S1, GS_AREA + CTX_SYSCALLS);
     emit_store_imm64(e, GS_VCPU + STATE_RFLAGS, FLAG_1);
     emit_store_imm64(e, GS_AREA + CTX_IF, 0);
     emit_level(e, 0);

@@ -88,6 +88,17 @@ static uint64_t missing(const struct table *t, uint32_t index)
     return t->missing - ((uint64_t)index << MEMORY_PAGE_BITS);
 }
 
+static void note_gone(struct table *t, uint32_t index)
+{
+    struct gone *g = &t->gone;
+    if (!g->wanted)
+        return;
+    if (g->count < GONE_MOST)
+        g->index[g->count++] = index;
+    else
+        g->any = true;
+}
+
 static bool is_open(const struct table *t, uint32_t index)
 {
     uint32_t page = index / ENTRIES_PER_PAGE;
@@ -104,6 +115,7 @@ static bool close_pages(struct table *t)
     for (unsigned i = 0; i < JOURNALS; i++)
         t->journal[i].count = 0;
     t->islands = 0;
+    t->gone.any = true;
     /* With the second, all bits are clear. */
     return reserve(t->entry, TABLE_BYTES, PROT_NONE) &&
            madvise(t->open, OPEN_BYTES, MADV_DONTNEED) == 0;
@@ -140,6 +152,7 @@ static void flush(struct table *t, struct journal *j)
     for (uint32_t i = 0; i < j->count; i++)
         t->entry[j->entry[i].index] = missing(t, j->entry[i].index);
     j->count = 0;
+    t->gone.any = true;
 }
 
 /* False: there is no memory for even one entry. */
@@ -171,6 +184,8 @@ bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable, bo
     uintptr_t host = windows_page(t->windows, offset, writable);
     if (!host || !note(t, &t->journal[global ? JOURNAL_GLOBAL : JOURNAL_LOCAL], index, offset))
         return false;
+    if (t->entry[index] != missing(t, index) && t->entry[index] != host - page)
+        note_gone(t, index);
     t->entry[index] = host - page;
     return true;
 }
@@ -180,6 +195,7 @@ void table_drop(struct table *t, uint64_t va)
     uint32_t index = index_of(va);
     if (is_open(t, index))
         t->entry[index] = missing(t, index);
+    note_gone(t, index); /* who looks may know more than the entries */
 }
 
 void table_flush(struct table *t)
@@ -210,8 +226,10 @@ static void protect(struct table *t, const struct journal *j, uint32_t page, uin
     for (uint32_t i = 0; i < j->count; i++) {
         uint32_t index = j->entry[i].index;
         /* What was noted may have been replaced since. */
-        if (j->entry[i].page == page && is_at(leads_to(t, index), writable))
+        if (j->entry[i].page == page && is_at(leads_to(t, index), writable)) {
             t->entry[index] = missing(t, index);
+            note_gone(t, index);
+        }
     }
 }
 
@@ -229,15 +247,28 @@ static bool in_window(uint64_t host, uintptr_t window, uint64_t size)
     return host - (window & bits_mask(SLOT_BITS)) < size;
 }
 
-bool table_has(const struct table *t, uint64_t va, bool write)
+bool table_page(const struct table *t, uint64_t va, uint64_t *offset, bool *writable)
 {
     const struct windows *w = t->windows;
     uint32_t index = index_of(va);
     if (!is_open(t, index))
         return false;
     uint64_t host = leads_to(t, index);
-    bool writable = in_window(host, w->at[WINDOW_WRITABLE][0], w->size) ||
-                    in_window(host, w->at[WINDOW_WRITABLE][1], w->size);
-    return writable || (!write && (in_window(host, w->at[WINDOW_READ_ONLY][0], w->size) ||
-                                   in_window(host, w->at[WINDOW_READ_ONLY][1], w->size)));
+    for (unsigned kind = 0; kind < WINDOW_KINDS; kind++) {
+        for (unsigned parity = 0; parity < 2; parity++) {
+            if (!in_window(host, w->at[kind][parity], w->size))
+                continue;
+            *offset = host - (w->at[kind][parity] & bits_mask(SLOT_BITS));
+            *writable = kind == WINDOW_WRITABLE;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool table_has(const struct table *t, uint64_t va, bool write)
+{
+    uint64_t offset;
+    bool writable;
+    return table_page(t, va, &offset, &writable) && (writable || !write);
 }

@@ -43,6 +43,16 @@ struct journal {
     uint32_t count, room;
 };
 
+/* What has been taken out of a table, or replaced, since someone looked: who has made something of
+ * its entries has to look at them again. */
+enum { GONE_MOST = 256 };
+struct gone {
+    bool wanted; /* someone looks */
+    bool any;    /* more than are noted */
+    unsigned count;
+    uint32_t index[GONE_MOST];
+};
+
 struct table {
     uint64_t *entry;  /* the table's base: what GS points to while it is in use */
     void *mapping;    /* with the context and the jump cache below it */
@@ -51,6 +61,7 @@ struct table {
     uint64_t missing; /* the entry at index 0 while nothing is there */
     struct journal journal[JOURNALS];
     struct windows *windows;
+    struct gone gone;
 };
 
 /* Which addresses a table is for most of all: those of a user or those of a supervisor. */
@@ -72,6 +83,8 @@ void table_flush(struct table *t);
 void table_flush_local(struct table *t);
 /* Makes every entry of the RAM page at `offset` read-only. */
 void table_protect(struct table *t, uint64_t offset);
+/* Where the page of va is in RAM, and whether it may be written. False: it has no entry. */
+bool table_page(const struct table *t, uint64_t va, uint64_t *offset, bool *writable);
 /* Whether the page of va has an entry, and may be written by it. */
 bool table_has(const struct table *t, uint64_t va, bool write);
 

@@ -118,6 +118,20 @@ static int32_t reach(const struct binary_vm *vm, uint64_t offset)
     return is_marked(vm->overran, offset + 1) ? 0 : OBJECT;
 }
 
+/* In the guest's kernel, the vector and x87 registers may still be in a cage (fpu.c): the first
+ * instruction of a block that is about them has C look. */
+static void guard_vectors(struct translator *t)
+{
+    enum { VECTORS = KEY_X87 | KEY_SSE | KEY_AVX | KEY_AVX512 };
+    if (t->has_vectors || (t->key & KEY_USER) || !(t->facts->mode & VECTORS))
+        return;
+    t->has_vectors = true;
+    operand_forget(t);
+    emit_load(&t->e, S1, GS_AREA + CTX_FPU_AWAY);
+    control_emulate_unless_zero(t);
+    emit_load(&t->e, HOST_RCX, GS_AREA + CTX_RCX);
+}
+
 /* Decodes the instruction at t->at. What is no instruction is left to C, which raises the fault. */
 static enum x86_decode_status decode(struct translator *t)
 {
@@ -149,8 +163,10 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         if (status == X86_DECODE_SHORT)
             break;
         t->done = n;
-        if (control_joins(t))
+        if (control_joins(t)) {
             operand_forget(t);
+            t->has_vectors = false;
+        }
         point[n++] =
             (struct point){(uint16_t)(t->e.at - t->start), (uint16_t)t->at, operand_holds(t)};
         const uint8_t *from = t->e.at;
@@ -164,6 +180,8 @@ static unsigned translate_insns(struct translator *t, struct point *point, uint6
         t->check = must_check(t->vm, ram_offset + t->at);
         t->reach = reach(t->vm, ram_offset + t->at);
         enum how how = binary_how(t->vm, &t->insn, t->key);
+        if (how == HOW_COPY)
+            guard_vectors(t);
         ended = translate_insn(t, how);
         count_kind(t, n - 1, from);
         if (!how_keeps_addends(how))

@@ -84,6 +84,7 @@ struct translator {
     unsigned last_used;
     uint8_t kind[TRANSLATOR_INSNS]; /* enum code_kind of each instruction */
     bool to_c;                      /* the current one is for C */
+    bool has_vectors;               /* guard_vectors() was there */
     unsigned asides;
     struct side_exit exit[TRANSLATOR_EXITS];
     unsigned exits;

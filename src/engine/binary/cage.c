@@ -1,0 +1,446 @@
+#include "engine/binary/cage.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/bytes.h"
+
+extern const uint8_t cage_code[], cage_code_work[], cage_code_end[];
+
+enum { PAGE = 4096 };
+
+/* What a cage maps of the monitor's: a page with an ELF header and the code behind it, and the
+ * calls, of which the last place holds the filter for its system calls. */
+enum { CALLS_SIZE = 16 * PAGE, IMAGE_SIZE = PAGE + CALLS_SIZE };
+enum { FILTER_SIZE = 256, CALLS = (CALLS_SIZE - FILTER_SIZE) / sizeof(struct cage_call) };
+enum { MEMORY_FD = 0 }; /* in the cage */
+
+struct header {
+    Elf64_Ehdr elf;
+    Elf64_Phdr load;
+};
+
+/* ---- its beginning ---- */
+
+static uint64_t code_at(const struct cage *c)
+{
+    return c->base + sizeof(struct header);
+}
+
+/* A program of one segment, that Linux loads at c->base. */
+static bool write_image(const struct cage *c, int fd)
+{
+    const struct header h = {
+        .elf = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB,
+                            EV_CURRENT},
+                .e_type = ET_EXEC,
+                .e_machine = EM_X86_64,
+                .e_version = EV_CURRENT,
+                .e_entry = code_at(c),
+                .e_phoff = offsetof(struct header, load),
+                .e_ehsize = sizeof(Elf64_Ehdr),
+                .e_phentsize = sizeof(Elf64_Phdr),
+                .e_phnum = 1},
+        .load = {.p_type = PT_LOAD,
+                 .p_flags = PF_R | PF_X,
+                 .p_vaddr = c->base,
+                 .p_paddr = c->base,
+                 .p_filesz = IMAGE_SIZE,
+                 .p_memsz = IMAGE_SIZE,
+                 .p_align = PAGE},
+    };
+    size_t code = (size_t)(cage_code_end - cage_code);
+    return ftruncate(fd, IMAGE_SIZE) == 0 && pwrite(fd, &h, sizeof h, 0) == sizeof h &&
+           pwrite(fd, cage_code, code, sizeof h) == (ssize_t)code;
+}
+
+struct beginning {
+    int image, memory;
+};
+
+/* In the new process, which shares the monitor's memory until it executes the image. */
+static int begin(void *argument)
+{
+    const struct beginning *b = argument;
+    char name[] = "doppel-cage", *arguments[] = {name, NULL}, *environment[] = {NULL};
+    sigset_t none;
+    sigemptyset(&none);
+    setsid(); /* the terminal's signals are not for it */
+    if (dup2(b->image, 1) < 0 || dup2(b->memory, MEMORY_FD) < 0 ||
+        syscall(SYS_close_range, 2, ~0u, 0) != 0 || fcntl(1, F_SETFD, FD_CLOEXEC) != 0)
+        _exit(1);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    syscall(SYS_execveat, 1, "", arguments, environment, AT_EMPTY_PATH);
+    _exit(1);
+}
+
+enum { BEGINNING_STACK = 32 << 10 };
+
+static pid_t start(int image, int memory_fd)
+{
+    struct beginning b = {image, memory_fd};
+    uint8_t *stack = malloc(BEGINNING_STACK);
+    sigset_t all, old;
+    pid_t pid = -1;
+    if (!stack)
+        return -1;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* our handlers are not for it */
+    pid = clone(begin, stack + BEGINNING_STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, &b);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    free(stack);
+    return pid;
+}
+
+static long trace(const struct cage *c, int request, uintptr_t address, uintptr_t data)
+{
+    return ptrace((enum __ptrace_request)request, c->pid, (void *)address, (void *)data);
+}
+
+/* Waits until it stops. Returns waitpid()'s status, or -1: it is gone. */
+static int wait_for(const struct cage *c)
+{
+    int status;
+    while (waitpid(c->pid, &status, __WALL) < 0)
+        if (errno != EINTR)
+            return -1;
+    return WIFSTOPPED(status) ? status : -1;
+}
+
+static int event(int status)
+{
+    return status >> 16;
+}
+
+/* ---- what it is let do ---- */
+
+static struct cage_call *add_call(struct cage *c, uint64_t number)
+{
+    if (c->queued == CALLS && !cage_settle(c))
+        return NULL;
+    struct cage_call *call = &c->calls[c->queued++];
+    *call = (struct cage_call){.number = number};
+    return call;
+}
+
+/* Adds one with up to three arguments. */
+static bool call(struct cage *c, uint64_t number, uint64_t a, uint64_t b, uint64_t d)
+{
+    struct cage_call *added = add_call(c, number);
+    if (!added)
+        return false;
+    added->argument[0] = a;
+    added->argument[1] = b;
+    added->argument[2] = d;
+    return true;
+}
+
+static uint64_t calls_at(const struct cage *c)
+{
+    return c->base + PAGE;
+}
+
+/* Whatever else may go wrong, it maps and unmaps, and does nothing more. */
+static bool restrict_calls(struct cage *c)
+{
+    static const struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_munmap, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {ARRAY_LEN(filter), NULL};
+    uint8_t *there = (uint8_t *)c->calls + CALLS_SIZE - FILTER_SIZE;
+    uint64_t at = calls_at(c) + CALLS_SIZE - FILTER_SIZE, code = at + sizeof program;
+    _Static_assert(sizeof program + sizeof filter <= FILTER_SIZE, "they fit");
+    memcpy(there, &program, sizeof program);
+    memcpy(there + offsetof(struct sock_fprog, filter), &code, sizeof code);
+    memcpy(there + sizeof program, filter, sizeof filter);
+    return call(c, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0) &&
+           call(c, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at) && cage_settle(c);
+}
+
+bool cage_settle(struct cage *c)
+{
+    struct user_regs_struct r = {.rip = code_at(c) + (uint64_t)(cage_code_work - cage_code),
+                                 .rbx = calls_at(c),
+                                 .r12 = c->queued,
+                                 .cs = CAGE_CS,
+                                 .ss = CAGE_SS,
+                                 .eflags = 0x202,
+                                 .orig_rax = ~UINT64_C(0)};
+    if (!c->queued)
+        return true;
+    if (trace(c, PTRACE_SETREGS, 0, (uintptr_t)&r) != 0)
+        return false;
+    int status;
+    do {
+        if (trace(c, PTRACE_CONT, 0, 0) != 0)
+            return false;
+        status = wait_for(c);
+        /* Signals from elsewhere, and cage_interrupt(), have to wait. */
+    } while (status >= 0 &&
+             (event(status) || (WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGILL)));
+    bytes_fill(c->calls, 0, c->queued * sizeof *c->calls);
+    c->queued = 0;
+    return status >= 0 && WSTOPSIG(status) == SIGTRAP;
+}
+
+bool cage_map(struct cage *c, uint64_t at, uint64_t size, uint64_t offset, unsigned rights)
+{
+    if (c->queued) { /* it may go on where the one before ends */
+        struct cage_call *last = &c->calls[c->queued - 1];
+        uint64_t *a = last->argument;
+        if (last->number == SYS_mmap && a[0] + a[1] == at && a[5] + a[1] == offset &&
+            a[2] == rights) {
+            a[1] += size;
+            return true;
+        }
+    }
+    struct cage_call *new = add_call(c, SYS_mmap);
+    if (!new)
+        return false;
+    const uint64_t a[] = {at, size, rights, MAP_SHARED | MAP_FIXED, MEMORY_FD, offset};
+    bytes_copy(new->argument, a, sizeof a);
+    return true;
+}
+
+bool cage_unmap(struct cage *c, uint64_t at, uint64_t size)
+{
+    if (c->queued) {
+        struct cage_call *last = &c->calls[c->queued - 1];
+        if (last->number == SYS_munmap && last->argument[0] + last->argument[1] == at) {
+            last->argument[1] += size;
+            return true;
+        }
+    }
+    return call(c, SYS_munmap, at, size, 0);
+}
+
+bool cage_clear(struct cage *c)
+{
+    uint64_t behind = c->base + IMAGE_SIZE;
+    c->queued = 0; /* it is for nothing now */
+    return cage_unmap(c, 0, c->base) && cage_unmap(c, behind, CAGE_TOP - behind) && cage_settle(c);
+}
+
+bool cage_overlaps(const struct cage *c, uint64_t at, uint64_t size)
+{
+    return at < c->base + IMAGE_SIZE && c->base < at + size;
+}
+
+/* ---- making one ---- */
+
+/* Somewhere that no guest expects anything. */
+static bool choose_base(struct cage *c)
+{
+    uint64_t number;
+    if (getrandom(&number, sizeof number, 0) != sizeof number)
+        return false;
+    c->base = (UINT64_C(1) << 32) + (number % (UINT64_C(1) << 46) & ~(uint64_t)(PAGE - 1));
+    return true;
+}
+
+/* Under our control, and with nothing in it but its own. */
+static bool take_control(struct cage *c)
+{
+    int status = -1;
+    if (trace(c, PTRACE_SEIZE, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) != 0 ||
+        trace(c, PTRACE_INTERRUPT, 0, 0) != 0)
+        return false;
+    status = wait_for(c);
+    return status >= 0 && restrict_calls(c) && cage_clear(c);
+}
+
+static size_t area_size(const struct cage *c)
+{
+    static const size_t most = 1 << 16;
+    uint8_t *area = malloc(most);
+    struct iovec v = {area, most};
+    if (!area || trace(c, PTRACE_GETREGSET, NT_X86_XSTATE, (uintptr_t)&v) != 0)
+        v.iov_len = 0;
+    free(area);
+    return v.iov_len;
+}
+
+static bool make(struct cage *c, int memory_fd, struct error *err)
+{
+    int fd = memfd_create("cage", MFD_CLOEXEC);
+    bool written = fd >= 0 && choose_base(c) && write_image(c, fd);
+    void *calls =
+        written ? mmap(NULL, CALLS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, PAGE) : MAP_FAILED;
+    if (calls != MAP_FAILED) {
+        c->calls = calls;
+        c->pid = start(fd, memory_fd);
+    }
+    if (fd >= 0)
+        close(fd);
+    if (c->pid < 0)
+        return error_errno(err, "a process for the guest's user code can't be made");
+    if (!take_control(c) || !(c->area = area_size(c)))
+        return error_errno(err, "the host does not let processes be traced (ptrace)");
+    return true;
+}
+
+struct cage *cage_create(int memory_fd, struct error *err)
+{
+    struct cage *c = calloc(1, sizeof *c);
+    if (!c) {
+        error_set(err, "no memory");
+        return NULL;
+    }
+    c->pid = -1;
+    c->cpu = -1;
+    c->tracer = gettid();
+    sched_getaffinity(0, sizeof c->cpus, &c->cpus);
+    if (make(c, memory_fd, err))
+        return c;
+    cage_destroy(c);
+    return NULL;
+}
+
+void cage_destroy(struct cage *c)
+{
+    if (!c)
+        return;
+    if (c->pid > 0) {
+        kill(c->pid, SIGKILL);
+        while (waitpid(c->pid, NULL, __WALL) < 0 && errno == EINTR)
+            continue;
+    }
+    if (c->calls)
+        munmap(c->calls, CALLS_SIZE);
+    free(c);
+}
+
+bool cage_is_mine(const struct cage *c)
+{
+    return c->tracer == gettid();
+}
+
+/* ---- running ---- */
+
+static enum cage_stop why(const struct cage *c, int signal, uint64_t *address)
+{
+    siginfo_t info;
+    *address = ~UINT64_C(0);
+    switch (signal) {
+    case SIGTRAP | 0x80: return CAGE_CALL; /* PTRACE_O_TRACESYSGOOD */
+    case SIGTRAP: return CAGE_TRAP;
+    case SIGSEGV:
+    case SIGBUS:
+        if (trace(c, PTRACE_GETSIGINFO, 0, (uintptr_t)&info) != 0)
+            return CAGE_LOST;
+        if (info.si_code <= 0 || info.si_code == SI_KERNEL)
+            return CAGE_EXCEPTION;
+        *address = (uintptr_t)info.si_addr;
+        return CAGE_FAULT;
+    case SIGILL:
+    case SIGFPE: return CAGE_EXCEPTION;
+    default: return CAGE_ASKED; /* someone else's signal: it is not passed on */
+    }
+}
+
+/* Bytes of the area that the host has and the caller does not are left out: components in their
+ * initial state. */
+bool cage_set_vectors(const struct cage *c, void *area, size_t size)
+{
+    if (c->area <= size) {
+        struct iovec v = {area, c->area};
+        return trace(c, PTRACE_SETREGSET, NT_X86_XSTATE, (uintptr_t)&v) == 0;
+    }
+    uint8_t *whole = calloc(1, c->area);
+    struct iovec v = {whole, c->area};
+    if (whole)
+        bytes_copy(whole, area, size);
+    bool set = whole && trace(c, PTRACE_SETREGSET, NT_X86_XSTATE, (uintptr_t)&v) == 0;
+    free(whole);
+    return set;
+}
+
+bool cage_get_vectors(const struct cage *c, void *area, size_t size)
+{
+    struct iovec v = {area, size};
+    return trace(c, PTRACE_GETREGSET, NT_X86_XSTATE, (uintptr_t)&v) == 0;
+}
+
+enum cage_stop cage_run(struct cage *c, struct user_regs_struct *regs, uint64_t *address)
+{
+    regs->cs = CAGE_CS;
+    regs->ss = CAGE_SS;
+    regs->orig_rax = ~UINT64_C(0); /* it is in no system call that could be begun again */
+    if (trace(c, PTRACE_SETREGS, 0, (uintptr_t)regs) != 0 || trace(c, PTRACE_SYSEMU, 0, 0) != 0)
+        return CAGE_LOST;
+    int status = wait_for(c);
+    if (status < 0)
+        return CAGE_LOST;
+    enum cage_stop stop = event(status) ? CAGE_ASKED : why(c, WSTOPSIG(status), address);
+    if (trace(c, PTRACE_GETREGS, 0, (uintptr_t)regs) != 0)
+        return CAGE_LOST;
+    if (stop == CAGE_CALL)
+        regs->rax = regs->orig_rax; /* RAX is what such a call would return: -ENOSYS */
+    return stop;
+}
+
+static bool set_debug_register(const struct cage *c, unsigned n, uint64_t value)
+{
+    return trace(c, PTRACE_POKEUSER, offsetof(struct user, u_debugreg) + n * 8, value) == 0;
+}
+
+bool cage_break(struct cage *c, unsigned n, uint64_t address)
+{
+    uint64_t enabled = 0; /* DR7: a bit for each, for instructions (SDM 3, 17.2.4) */
+    c->breakpoint[n] = 0;
+    for (unsigned i = 0; i < CAGE_BREAKPOINTS; i++)
+        enabled |= (uint64_t)(c->breakpoint[i] != 0) << (2 * i);
+    if (!set_debug_register(c, 7, enabled))
+        return false;
+    if (!address)
+        return true;
+    c->breakpoint[n] = address;
+    return set_debug_register(c, n, address) && set_debug_register(c, 7, enabled | BIT(2 * n));
+}
+
+void cage_interrupt(const struct cage *c)
+{
+    int before = errno;
+    syscall(SYS_ptrace, PTRACE_INTERRUPT, c->pid, 0, 0);
+    errno = before;
+}
+
+void cage_stay(struct cage *c)
+{
+    int cpu = sched_getcpu();
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(cpu, &here);
+    if (cpu < 0 || sched_setaffinity(0, sizeof here, &here) != 0)
+        return;
+    if (c->cpu != cpu && sched_setaffinity(c->pid, sizeof here, &here) == 0)
+        c->cpu = cpu;
+}
+
+void cage_roam(const struct cage *c)
+{
+    sched_setaffinity(0, sizeof c->cpus, &c->cpus);
+}

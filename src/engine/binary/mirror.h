@@ -1,0 +1,37 @@
+/*
+ * What a cage holds: which page of RAM is at which page of the address space, and what it may be
+ * used for there.
+ *
+ * It is found by the same 32 bits of the address that index a flat table (table.h), whose entries
+ * it follows: of two addresses that share them one is held at a time.
+ */
+#ifndef DOPPEL_ENGINE_BINARY_MIRROR_H
+#define DOPPEL_ENGINE_BINARY_MIRROR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mirror_page {
+    uint64_t va;     /* a whole page; 0: this place was never used (page 0 is not held) */
+    uint32_t page;   /* by number, in RAM */
+    uint32_t rights; /* CAGE_*; 0: it is not there now */
+};
+
+struct mirror {
+    struct mirror_page *slot;
+    uint32_t room, used; /* places; those that were ever used */
+};
+
+/* The page with the index that is there now, or NULL. */
+struct mirror_page *mirror_at(const struct mirror *m, uint32_t index);
+/* rights: not 0. False: there is no memory. */
+bool mirror_put(struct mirror *m, uint64_t va, uint32_t page, unsigned rights);
+/* Forgets all, and gives the memory back. */
+void mirror_clear(struct mirror *m);
+
+static inline uint32_t mirror_index(uint64_t va)
+{
+    return (uint32_t)(va >> 12);
+}
+
+#endif

@@ -1,0 +1,132 @@
+#include "engine/binary/sensitive.h"
+
+#include <stddef.h>
+
+#include "base/bits.h"
+#include "base/bytes.h"
+#include "x86/cpu.h"
+#include "x86/insn.h"
+
+enum { PAGE = 4096 };
+
+/* Instructions that are sensitive without being privileged, all of two bytes' opcodes (SDM 2, table
+ * A-3), by the second and what ModRM must have. (With selectors, PUSHF and POPF, code in a cage
+ * finds what a guest's user code has there: direct.c.) */
+struct pattern {
+    uint8_t opcode;
+    uint8_t regs; /* a bit for each value of ModRM.reg; 0: there is no ModRM byte */
+    bool memory, registers;
+};
+static const struct pattern patterns[] = {
+    {0x00, 0x33, true, true},  /* SLDT, STR, VERR, VERW */
+    {0x01, 0xff, true, true},  /* SGDT, SIDT, SMSW, XGETBV, RDTSCP, RDPKRU, ... */
+    {0x02, 0xff, true, true},  /* LAR */
+    {0x03, 0xff, true, true},  /* LSL */
+    {0x31, 0, false, false},   /* RDTSC */
+    {0x34, 0, false, false},   /* SYSENTER, after which RIP is lost */
+    {0xa2, 0, false, false},   /* CPUID */
+    {0xae, 0x70, true, false}, /* XSAVE, XRSTOR, XSAVEOPT: what they save, the host's XCR0 says */
+    {0xc7, 0x38, true, false}, /* XRSTORS, XSAVEC, XSAVES */
+    {0xc7, 0x80, false, true}, /* RDPID (and RDSEED) */
+};
+
+/* Whether the bytes behind a 0F could be such an instruction's. XEND and XTEST are not, where the
+ * host's processor does not know them they raise #UD as they should. */
+static bool looks_sensitive(uint8_t opcode, uint8_t modrm)
+{
+    bool memory = modrm < 0xc0;
+    if (opcode == 0x01 && (modrm == 0xd5 || modrm == 0xd6))
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
+        const struct pattern *p = &patterns[i];
+        if (p->opcode != opcode)
+            continue;
+        if (!p->regs)
+            return true;
+        if ((p->regs >> (modrm >> 3 & 7) & 1) && (memory ? p->memory : p->registers))
+            return true;
+    }
+    return false;
+}
+
+/* Where the opcode of an instruction's begins, behind prefixes. */
+static unsigned opcode_at(const uint8_t *bytes, unsigned n)
+{
+    unsigned at = 0;
+    while (at < n && (bytes[at] == 0x66 || bytes[at] == 0xf2 || bytes[at] == 0xf3 ||
+                      bytes[at] == 0x2e || bytes[at] == 0x36 || bytes[at] == 0x3e ||
+                      bytes[at] == 0x26 || bytes[at] == 0x64 || bytes[at] == 0x65 ||
+                      bytes[at] == 0x67 || bytes[at] == 0xf0 || (bytes[at] & 0xf0) == 0x40))
+        at++;
+    return at;
+}
+
+/*
+ * The bytes of a sensitive instruction may also be part of another one, most often of a constant.
+ * Which it is, nothing in them says: but decoding falls into step with the code soon, wherever in
+ * it one begins. So what most places well before lead to is taken to be an instruction.
+ */
+enum { DISTANCE = 192, NOWHERE = 0xff };
+
+/* Where the instruction begins whose opcode is at `at`, in bytes before that; or NOWHERE: there is
+ * none. */
+static unsigned prefixes_of(const uint8_t *bytes, unsigned all, unsigned at)
+{
+    unsigned first = at > DISTANCE ? at - DISTANCE : 0, starts = 0, votes[X86_INSN_MAX] = {0};
+    uint8_t leads[DISTANCE + 1]; /* where decoding from there comes upon the opcode at `at` */
+    for (unsigned from = at + 1; from-- > first;) {
+        struct x86_insn insn;
+        uint8_t *here = &leads[from - first];
+        *here = NOWHERE;
+        if (at - from < X86_INSN_MAX && from + opcode_at(bytes + from, all - from) == at) {
+            *here = (uint8_t)(at - from);
+            continue;
+        }
+        unsigned len = 1;
+        if (x86_decode(bytes + from, all - from, X86_CODE64, &insn) == X86_DECODED)
+            len = insn.len;
+        if (from + len <= at)
+            *here = leads[from + len - first];
+    }
+    for (unsigned from = first; from <= first + (at - first) / 2; from++) {
+        starts++;
+        if (leads[from - first] != NOWHERE)
+            votes[leads[from - first]]++;
+    }
+    for (unsigned i = 0; i < X86_INSN_MAX; i++)
+        if (votes[i] * 2 >= starts)
+            return i;
+    return NOWHERE;
+}
+
+static bool may_be_sensitive(const uint8_t *bytes, unsigned at)
+{
+    return bytes[at] == 0x0f && looks_sensitive(bytes[at + 1], bytes[at + 2]);
+}
+
+unsigned sensitive_find(const uint8_t *page, uint16_t *at, unsigned most)
+{
+    unsigned found = 0;
+    for (unsigned i = 0; i < PAGE - 2 && found <= most; i++) {
+        unsigned prefixes = may_be_sensitive(page, i) ? prefixes_of(page, PAGE, i) : NOWHERE;
+        if (prefixes == NOWHERE)
+            continue;
+        if (found < most)
+            at[found] = (uint16_t)(i - prefixes);
+        found++;
+    }
+    return found;
+}
+
+bool sensitive_across(const uint8_t *page, const uint8_t *next)
+{
+    uint8_t bytes[DISTANCE + 2 * X86_INSN_MAX];
+    if (page[PAGE - 1] != 0x0f && page[PAGE - 2] != 0x0f)
+        return false;
+    bytes_copy(bytes, page + PAGE - DISTANCE, DISTANCE);
+    bytes_copy(bytes + DISTANCE, next, 2 * X86_INSN_MAX);
+    for (unsigned at = DISTANCE - 2; at < DISTANCE; at++)
+        if (may_be_sensitive(bytes, at) && prefixes_of(bytes, sizeof bytes, at) != NOWHERE)
+            return true;
+    return false;
+}

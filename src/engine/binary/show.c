@@ -1,0 +1,325 @@
+#include "engine/binary/show.h"
+
+#include "engine/binary/cage.h"
+#include "engine/binary/loop.h"
+#include "engine/binary/sensitive.h"
+
+/* ---- what code may be executed unseen ---- */
+
+/* A page of code has not been looked at; is being looked at; has nothing sensitive, a few places
+ * that breakpoints can guard, or more. */
+enum { VERDICT_NONE, VERDICT_LOOKING, VERDICT_PLAIN, VERDICT_GUARDED, VERDICT_NEVER };
+
+void show_written(struct binary_vm *vm, uint64_t gpa)
+{
+    const struct memory_region *r = memory_find(vm->vm->memory, gpa);
+    _Atomic uint8_t *verdict = &vm->verdict[(r->offset + (gpa - r->gpa)) >> MEMORY_PAGE_BITS];
+    if (atomic_exchange(verdict, VERDICT_NONE) <= VERDICT_LOOKING)
+        return;
+    for (unsigned i = 0; i < vm->vm->created; i++) {
+        struct binary_vcpu *b = binary_of(vm->vm->vcpu[i]);
+        for (unsigned n = 0; b && n < SPACES; n++)
+            b->spaces.space[n].user.gone.any = true;
+    }
+}
+
+static _Atomic uint8_t *verdict_at(const struct binary_vcpu *b, uint64_t offset)
+{
+    return &b->vm->verdict[offset >> MEMORY_PAGE_BITS];
+}
+
+/* The page at `offset` in RAM. */
+static const uint8_t *ram_at(const struct binary_vcpu *b, uint64_t offset)
+{
+    const struct memory *m = b->v->vm->memory;
+    const struct memory_region *r = m->region;
+    while (offset - r->offset >= r->size)
+        r++;
+    return r->hva + (offset - r->offset);
+}
+
+/* On the page of code at gpa. It is watched from before it is looked at: a write takes the verdict
+ * back. */
+static uint8_t judge(struct binary_vcpu *b, uint64_t gpa, uint64_t offset)
+{
+    _Atomic uint8_t *verdict = verdict_at(b, offset);
+    uint8_t known = atomic_load(verdict), looking = VERDICT_LOOKING;
+    if (known > VERDICT_LOOKING)
+        return known;
+    emulate_watch_code(b->v, gpa);
+    atomic_store(verdict, VERDICT_LOOKING);
+    uint16_t at[CAGE_BREAKPOINTS];
+    unsigned found = sensitive_find(ram_at(b, offset), at, CAGE_BREAKPOINTS);
+    known = !found ? VERDICT_PLAIN : found <= CAGE_BREAKPOINTS ? VERDICT_GUARDED : VERDICT_NEVER;
+    return atomic_compare_exchange_strong(verdict, &looking, known) ? known : VERDICT_NEVER;
+}
+
+/* ---- what a cage holds ---- */
+
+/* Places for pages in one, and mappings: Linux allows a process 65,530. */
+enum { PAGES_MOST = 1 << 18, MAPS_MOST = 30000 };
+
+bool show_clear(struct direct *d)
+{
+    mirror_clear(&d->mirror);
+    d->maps = 0;
+    return cage_clear(d->cage);
+}
+
+/* The page at va is to be that at `offset` in RAM. */
+static bool show(struct direct *d, uint64_t va, uint64_t offset, unsigned rights)
+{
+    const struct mirror_page *p = mirror_at(&d->mirror, mirror_index(va));
+    uint32_t page = (uint32_t)(offset >> MEMORY_PAGE_BITS);
+    va &= X86_PAGE_MASK;
+    if (p && p->va == va && p->page == page && p->rights == rights)
+        return true;
+    if (!va || va >= CAGE_TOP || cage_overlaps(d->cage, va, MEMORY_PAGE_SIZE))
+        return false;
+    if (d->maps >= MAPS_MOST || d->mirror.used >= PAGES_MOST) {
+        if (!show_clear(d))
+            return false;
+    } else if (p && p->va != va && !cage_unmap(d->cage, p->va, MEMORY_PAGE_SIZE)) {
+        return false;
+    }
+    unsigned before = d->cage->queued;
+    if (!mirror_put(&d->mirror, va, page, rights) ||
+        !cage_map(d->cage, va, MEMORY_PAGE_SIZE, (uint64_t)page << MEMORY_PAGE_BITS, rights))
+        return false;
+    d->maps += d->cage->queued != before;
+    return true;
+}
+
+static bool hide(struct direct *d, struct mirror_page *p)
+{
+    p->rights = 0;
+    return cage_unmap(d->cage, p->va, MEMORY_PAGE_SIZE);
+}
+
+static const struct mirror_page *shown(const struct direct *d, uint64_t va)
+{
+    const struct mirror_page *p = mirror_at(&d->mirror, mirror_index(va));
+    return p && p->va == (va & X86_PAGE_MASK) ? p : NULL;
+}
+
+bool show_has(const struct direct *d, uint64_t at)
+{
+    return shown(d, at) != NULL;
+}
+
+bool show_has_code(const struct direct *d, uint64_t rip)
+{
+    const struct mirror_page *p = shown(d, rip);
+    return p && (p->rights & CAGE_EXECUTE);
+}
+
+/* Shows the page of va as the users' table has it. False: the table does not have it. */
+static bool show_data(struct binary_vcpu *b, struct direct *d, uint64_t va)
+{
+    uint64_t offset;
+    bool writable;
+    if (!table_page(&space_now(&b->spaces)->user, va, &offset, &writable))
+        return false;
+    const struct mirror_page *p = shown(d, va);
+    unsigned rights = CAGE_READ | (writable ? CAGE_WRITE : 0);
+    if (p && p->page == offset >> MEMORY_PAGE_BITS && !writable)
+        rights |= p->rights & CAGE_EXECUTE;
+    return show(d, va, offset, rights);
+}
+
+/* The code that is shown at va, or NULL. */
+static const uint8_t *shown_code(const struct binary_vcpu *b, const struct direct *d, uint64_t va)
+{
+    return show_has_code(d, va) ? ram_at(b, (uint64_t)shown(d, va)->page << MEMORY_PAGE_BITS)
+                                : NULL;
+}
+
+/* A page that has breakpoints gives them up, and is no more shown. */
+static bool take_breakpoint(struct direct *d, unsigned n)
+{
+    uint64_t page = d->cage->breakpoint[n] & X86_PAGE_MASK;
+    struct mirror_page *p = mirror_at(&d->mirror, mirror_index(page));
+    for (unsigned i = 0; page && i < CAGE_BREAKPOINTS; i++)
+        if ((d->cage->breakpoint[i] & X86_PAGE_MASK) == page && !cage_break(d->cage, i, 0))
+            return false;
+    return !page || !p || p->va != page || hide(d, p);
+}
+
+/* Has the cage stop before what is sensitive in the page of code at va. False: it can't. */
+static bool guard_code(struct direct *d, uint64_t va, const uint8_t *code)
+{
+    uint16_t at[CAGE_BREAKPOINTS];
+    unsigned found = sensitive_find(code, at, CAGE_BREAKPOINTS);
+    if (found > CAGE_BREAKPOINTS)
+        return false;
+    for (unsigned i = 0; i < found; i++) {
+        unsigned n = d->next_breakpoint++ % CAGE_BREAKPOINTS;
+        if (!take_breakpoint(d, n) || !cage_break(d->cage, n, (va & X86_PAGE_MASK) + at[i]))
+            return false;
+    }
+    return true;
+}
+
+bool show_stops_at(const struct direct *d, uint64_t rip)
+{
+    for (unsigned i = 0; i < CAGE_BREAKPOINTS; i++)
+        if (d->cage->breakpoint[i] == rip)
+            return true;
+    return false;
+}
+
+/* Shows the page of code at va, where `w` leads. guarded: also if something in it is sensitive. */
+static bool show_code(struct binary_vcpu *b, struct direct *d, uint64_t va,
+                      const struct x86_walk *w, bool guarded)
+{
+    const struct memory_region *r = memory_find(b->v->vm->memory, w->gpa);
+    if (!r || !w->executable || !w->readable)
+        return false;
+    uint64_t offset = (r->offset + (w->gpa - r->gpa)) & X86_PAGE_MASK;
+    const uint8_t *before = shown_code(b, d, va - MEMORY_PAGE_SIZE), *code = ram_at(b, offset),
+                  *behind = shown_code(b, d, va + MEMORY_PAGE_SIZE);
+    if ((before && sensitive_across(before, code)) || (behind && sensitive_across(code, behind)))
+        return false;
+    uint8_t verdict = judge(b, w->gpa & X86_PAGE_MASK, offset);
+    if (verdict == VERDICT_GUARDED ? !guarded || !guard_code(d, va, code)
+                                   : verdict != VERDICT_PLAIN)
+        return false;
+    return show(d, va, offset, CAGE_READ | CAGE_EXECUTE);
+}
+
+enum { NEIGHBOURS = 16 };
+
+/* Pages around one: those that have been used. */
+static void show_neighbours(struct binary_vcpu *b, struct direct *d, uint64_t va, bool code)
+{
+    uint64_t first = va & ~(uint64_t)(NEIGHBOURS * MEMORY_PAGE_SIZE - 1);
+    for (unsigned i = 0; i < NEIGHBOURS; i++) {
+        uint64_t at = first + i * (uint64_t)MEMORY_PAGE_SIZE;
+        struct x86_walk w;
+        if (mirror_at(&d->mirror, mirror_index(at)))
+            continue;
+        if (!code)
+            show_data(b, d, at);
+        else if (x86_walk(&b->v->cpu, at, X86_PEEK, X86_AS_USER, &w))
+            show_code(b, d, at, &w, false);
+    }
+}
+
+/* An entry knows 44 bits of its page's address: user code's have up to 47. */
+static void show_entry(struct binary_vcpu *b, struct direct *d, const struct filled *f)
+{
+    for (uint64_t top = 0; top < CAGE_TOP >> SLOT_BITS; top++) {
+        uint64_t va = top << SLOT_BITS | (uint64_t)f->index << MEMORY_PAGE_BITS;
+        struct x86_walk w;
+        const struct memory_region *r;
+        if (x86_walk(&b->v->cpu, va, X86_PEEK, X86_AS_USER, &w) &&
+            (r = memory_find(b->v->vm->memory, w.gpa)) &&
+            (r->offset + (w.gpa - r->gpa)) >> MEMORY_PAGE_BITS == f->page)
+            show_data(b, d, va);
+    }
+}
+
+/* Everything that translated code has used: what the program has done so far, it will go on to do.
+ */
+void show_table(struct binary_vcpu *b, struct direct *d)
+{
+    const struct table *t = &space_now(&b->spaces)->user;
+    for (unsigned i = 0; i < JOURNALS; i++)
+        for (uint32_t n = 0; n < t->journal[i].count && !t->gone.any; n++)
+            show_entry(b, d, &t->journal[i].entry[n]);
+}
+
+bool show_code_at(struct binary_vcpu *b, struct direct *d, uint64_t rip)
+{
+    struct x86_walk w;
+    if (show_has_code(d, rip))
+        return true;
+    if (!x86_canonical(rip) || !x86_walk(&b->v->cpu, rip, X86_FETCH, X86_AS_USER, &w) ||
+        !show_code(b, d, rip, &w, true))
+        return false;
+    show_neighbours(b, d, rip, true);
+    return show_has_code(d, rip);
+}
+
+static unsigned rights_at(const struct direct *d, uint64_t va)
+{
+    const struct mirror_page *p = shown(d, va);
+    return p ? p->rights : 0;
+}
+
+bool show_data_at(struct binary_vcpu *b, struct direct *d, uint64_t at, bool write)
+{
+    unsigned before = rights_at(d, at);
+    if (!binary_fill(b, at, write) || !show_data(b, d, at) || rights_at(d, at) == before)
+        return false;
+    show_neighbours(b, d, at, false);
+    return true;
+}
+
+/* Whether what is shown may still be. */
+static bool still_right(struct binary_vcpu *b, const struct mirror_page *p)
+{
+    struct table *t = &space_now(&b->spaces)->user;
+    uint64_t offset;
+    bool writable;
+    struct x86_walk w;
+    if (!x86_walk(&b->v->cpu, p->va, X86_PEEK, X86_AS_USER, &w))
+        return false;
+    const struct memory_region *r = memory_find(b->v->vm->memory, w.gpa);
+    if (!r || (r->offset + (w.gpa - r->gpa)) >> MEMORY_PAGE_BITS != p->page)
+        return false;
+    if (p->rights & CAGE_EXECUTE)
+        return w.executable &&
+               atomic_load(verdict_at(b, (uint64_t)p->page << MEMORY_PAGE_BITS)) > VERDICT_LOOKING;
+    if (!(p->rights & CAGE_WRITE))
+        return true;
+    /* Who takes that right away looks for the page in the table. */
+    return w.writable && binary_fill(b, p->va, true) && table_page(t, p->va, &offset, &writable) &&
+           writable && offset >> MEMORY_PAGE_BITS == p->page;
+}
+
+static bool look_at(struct binary_vcpu *b, struct direct *d, uint32_t index)
+{
+    struct mirror_page *p = mirror_at(&d->mirror, index);
+    return !p || still_right(b, p) || hide(d, p);
+}
+
+static enum show_state look_at_all(struct binary_vcpu *b, struct direct *d)
+{
+    unsigned gone = 0;
+    for (uint32_t i = 0; i < d->mirror.room; i++) {
+        struct mirror_page *p = &d->mirror.slot[i];
+        if (!p->rights || still_right(b, p))
+            continue;
+        if (!hide(d, p))
+            return SHOW_BROKEN;
+        gone++;
+    }
+    return gone * 2 > d->mirror.used ? SHOW_OTHER : SHOW_SAME;
+}
+
+enum show_state show_catch_up(struct binary_vcpu *b, struct direct *d)
+{
+    struct space *s = space_now(&b->spaces);
+    struct gone *g = &s->user.gone;
+    bool any = g->any || s->direct != d || d->space != s;
+    unsigned count = g->count;
+    enum show_state state = SHOW_SAME;
+    s->direct = d;
+    d->space = s;
+    g->wanted = true;
+    g->any = false;
+    g->count = 0;
+    for (unsigned i = 0; !any && state == SHOW_SAME && i < count; i++)
+        if (!look_at(b, d, g->index[i]))
+            state = SHOW_BROKEN;
+    if (any)
+        state = look_at_all(b, d);
+    if (g->any || g->count) { /* looking has made room in the table */
+        g->any = false;
+        g->count = 0;
+        if (!show_clear(d))
+            state = SHOW_BROKEN;
+    }
+    return state;
+}
