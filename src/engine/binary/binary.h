@@ -72,8 +72,8 @@ struct context {
     uint64_t mask_jump;                              /* of an index of the jump cache */
     void (*call_out)(void);
     uint32_t call, seen; /* of a call-out: what it is for; requests that wait (call_out.c) */
-    uint64_t syscalls;                               /* done by translated code */
-    uint64_t fpu_away;                               /* 1: the vector registers are in a cage */
+    uint64_t syscalls;   /* done by translated code */
+    uint64_t fpu_away;   /* 1: the vector registers are in a cage */
     _Alignas(128) struct iret_known iret[IRET_KNOWN];
     _Alignas(64) uint8_t fpu[CONTEXT_SIZE - CTX_FPU];
 };
@@ -373,6 +373,8 @@ void binary_fpu_home(struct binary_vcpu *b);
 /* Copies them to a state, and leaves them where they are. */
 void binary_fpu_copy(struct binary_vcpu *b, struct x86_state *to);
 void binary_fpu_to_host(struct binary_vcpu *b);
+/* To where translated code finds them, or looks first. */
+void binary_fpu_for_guest(struct binary_vcpu *b);
 /* Finds out what of it the guest has, and where the host's area has that. */
 bool binary_fpu_find(struct binary_vm *vm, const struct x86_model *model, struct error *err);
 

@@ -99,8 +99,8 @@ static enum outcome do_invlpg(struct binary_vcpu *b, uint64_t operand)
     return goes_on(b) ? DONE : MOVED;
 }
 
-/* With RFLAGS.AC the table in use is the address space's; vector registers that are in its cage have
- * to come back first. */
+/* With RFLAGS.AC the table in use is the address space's; vector registers that are in its cage
+ * have to come back first. */
 static enum outcome do_to_cr3(struct binary_vcpu *b, uint64_t operand)
 {
     if (b->context->ac || b->context->fpu_away || !x86_load_cr3(&b->v->cpu, operand))
@@ -241,7 +241,7 @@ void binary_called(struct context *x, uint64_t operand)
     x->code = x->resume;
     x->seen = 0;
     switch (calls[what](b, operand)) {
-    case DONE: binary_fpu_to_host(b); break;
+    case DONE: binary_fpu_for_guest(b); break;
     case FOR_THE_LOOP: leave_at(b, index, here, LEAVE_EMULATE); break;
     case MOVED: leave_at(b, index + 1, next, LEAVE_MOVED); break;
     }

@@ -144,6 +144,13 @@ void binary_fpu_to_host(struct binary_vcpu *b)
         load(b);
 }
 
+void binary_fpu_for_guest(struct binary_vcpu *b)
+{
+    if (b->fpu != FPU_IN_CAGE || b->v->cpu.cpl == 3)
+        binary_fpu_to_host(b);
+    b->context->fpu_away = b->fpu == FPU_IN_CAGE;
+}
+
 static void take(const struct binary_vcpu *b, struct x86_state *s)
 {
     uint8_t *area = b->context->fpu;

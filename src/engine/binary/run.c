@@ -66,9 +66,7 @@ static void prepare(struct binary_vcpu *b, void *code)
     struct x86_cpu *c = &b->v->cpu;
     struct context *x = b->context;
     uint64_t flags = x86_rflags(c);
-    if (is_user(c) || b->fpu != FPU_IN_CAGE)
-        binary_fpu_to_host(b);
-    x->fpu_away = b->fpu == FPU_IN_CAGE;
+    binary_fpu_for_guest(b);
     x->code = code;
     x->left = (int64_t)(b->limit - c->insns);
     x->ac = is_user(c) ? 0 : flags & FLAG_AC;
