@@ -16,7 +16,7 @@ ALLOWED = {
     "binary_learn_forms", "compare", "assign_stand_ins", "emit_again", "emit_bytes", "rewrite_copy",
     "copy_with_loaded_operand", "usable", "vm_create", "how_named",
     "x86_model_has", "fetch_bytes", "bounce_create", "map_all",
-    "binary_translate", "write_piece", "perf_map_add", "perf_map_open",
+    "cage_create", "restrict_calls", "binary_translate", "write_piece", "perf_map_add", "perf_map_open",
 }
 LIBRARY = re.compile(r"R_X86_64\S*\s+((?:mem|str|stp|wcs)\w+|\w*printf\w*)\b")
 

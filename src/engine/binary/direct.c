@@ -357,6 +357,7 @@ bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit)
     struct direct *d = direct_now(b);
     uint64_t address;
     binary_forget_place(b);
+    binary_outside(b);
     *exit = ENGINE_LIMIT;
     if (!cage_of(b, d) || !get_ready(b, d)) {
         give_up(b, d);
