@@ -29,15 +29,15 @@ uint64_t get_entry(unsigned level, unsigned long at)
                         : pdpt[at >> 30];
 }
 
-void set_entry(unsigned level, unsigned long at, uint64_t v)
+void put_entry(unsigned level, unsigned long at, uint64_t v)
 {
     if (!paging_wide)
-        *(level ? &directory[at >> 22] : &test_table[at >> 12 & 1023]) = (uint32_t)v;
+        *(volatile uint32_t *)(level ? &directory[at >> 22] : &test_table[at >> 12 & 1023]) =
+            (uint32_t)v;
     else if (level == 0)
-        wide_test_table[at >> 12 & 511] = v;
+        *(volatile uint64_t *)&wide_test_table[at >> 12 & 511] = v;
     else
-        directories[1][at >> 21 & 511] = v;
-    write_cr3(read_cr3());
+        *(volatile uint64_t *)&directories[1][at >> 21 & 511] = v;
 }
 
 CODE(read_code, "movl (%ebx), %eax");
@@ -58,6 +58,21 @@ struct outcome touch(unsigned level, enum kind kind, unsigned long at)
     write_cr2(0);
     run_code(&c, code[kind]);
     return (struct outcome){c.vector, c.error, read_cr2()};
+}
+
+uint32_t read_at(unsigned level, unsigned long at)
+{
+    struct context c = at_level(level);
+    c.ebx = at;
+    run_code(&c, read_code);
+    return c.eax;
+}
+
+uint32_t run_at(unsigned level, unsigned long at)
+{
+    struct context c = at_level(level);
+    run_code(&c, (void *)at);
+    return c.eax;
 }
 
 static void off(void)
@@ -119,6 +134,7 @@ IN_BOTH(rights_combine_over_levels)
 IN_BOTH(straddles)
 IN_BOTH(stale_entries_go_with_invlpg)
 IN_BOTH(large_pages)
+IN_BOTH(large_pages_go_with_invlpg)
 IN_BOTH(execute_disable)
 IN_BOTH(reserved_bits)
 IN_BOTH(fetches_across_pages)
@@ -240,6 +256,7 @@ const struct guest_test guest_tests[] = {
     BOTH("straddles", straddles, .not_tcg = false),
     BOTH("stale entries go", stale_entries_go_with_invlpg, .not_tcg = false),
     BOTH("large pages", large_pages, .not_tcg = true),
+    BOTH("large pages go with INVLPG", large_pages_go_with_invlpg, .not_tcg = false),
     BOTH("execute disable", execute_disable, .not_tcg = true),
     BOTH("reserved bits", reserved_bits, .not_tcg = true),
     BOTH("fetches across pages", fetches_across_pages, .not_tcg = false),

@@ -30,10 +30,9 @@ uint64_t get_entry(unsigned level, unsigned long at)
     return *entry(level, at);
 }
 
-void set_entry(unsigned level, unsigned long at, uint64_t v)
+void put_entry(unsigned level, unsigned long at, uint64_t v)
 {
-    *entry(level, at) = v;
-    write_cr3(read_cr3());
+    *(volatile uint64_t *)entry(level, at) = v;
 }
 
 CODE(read_code, "movl (%rbx), %eax");
@@ -62,6 +61,21 @@ struct outcome touch(unsigned level, enum kind kind, unsigned long at)
     return touch_with(level, kind, at, 0);
 }
 
+uint32_t read_at(unsigned level, unsigned long at)
+{
+    struct context c = at_level(level);
+    c.rbx = at;
+    run_code(&c, read_code);
+    return (uint32_t)c.rax;
+}
+
+uint32_t run_at(unsigned level, unsigned long at)
+{
+    struct context c = at_level(level);
+    run_code(&c, (void *)at);
+    return (uint32_t)c.rax;
+}
+
 static void set_up(void)
 {
     set_entry(1, TEST_LINEAR, (uint64_t)test_table | P | W | U);
@@ -79,6 +93,7 @@ IN_LONG_MODE(read_only)
 IN_LONG_MODE(straddles)
 IN_LONG_MODE(stale_entries_go_with_invlpg)
 IN_LONG_MODE(large_pages)
+IN_LONG_MODE(large_pages_go_with_invlpg)
 IN_LONG_MODE(execute_disable)
 IN_LONG_MODE(reserved_bits)
 IN_LONG_MODE(fetches_across_pages)
@@ -122,6 +137,19 @@ static void huge_pages(void)
     CHECK_EQ(boot_pdpt[5] & (A | D), A | D);
     set_entry(2, at, 0ull | P | W | U | LARGE | 1 << 21);
     CHECK_FAULTS(3, READ, at, E_P | E_U | E_RSVD);
+    set_entry(2, at, was);
+}
+
+/* The second GiB's table has the second place where the first GiB's has the first. */
+static void huge_pages_go_with_invlpg(void)
+{
+    unsigned long at = 5ul << 30;
+    uint64_t was = boot_pdpt[5], first = boot_pd[1][PLACES >> 21];
+    if (!(features(0x80000001, 3) & 1 << 26))
+        return;
+    boot_pd[1][PLACES >> 21] = (PLACES + PLACE_SIZE) | P | W | U | LARGE;
+    invlpg_takes_all(2, at + PLACES, P | W | U | LARGE, (uint64_t)boot_pd[1] | P | W | U);
+    boot_pd[1][PLACES >> 21] = first;
     set_entry(2, at, was);
 }
 
@@ -291,6 +319,8 @@ const struct guest_test guest_tests[] = {
     {"stale entries go", stale_entries_go_with_invlpg_64},
     {"large pages", large_pages_64, .not_tcg = true},
     {"huge pages", huge_pages, .not_tcg = true},
+    {"large pages go with INVLPG", large_pages_go_with_invlpg_64},
+    {"huge pages go with INVLPG", huge_pages_go_with_invlpg},
     {"upper levels", upper_levels, .not_tcg = true},
     {"execute disable", execute_disable_64, .not_tcg = true},
     {"reserved bits", reserved_bits_64, .not_tcg = true},

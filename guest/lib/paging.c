@@ -5,6 +5,12 @@
 
 static const unsigned long test = TEST_LINEAR, next = TEST_LINEAR + 4096;
 
+void set_entry(unsigned level, unsigned long at, uint64_t v)
+{
+    put_entry(level, at, v);
+    write_cr3(read_cr3());
+}
+
 static void map(uint64_t bits)
 {
     set_entry(0, test, frame_of(0) | bits);
@@ -17,6 +23,7 @@ static uint32_t features(unsigned leaf, unsigned reg)
     cpuid(leaf, &r[0], &r[1], &r[2], &r[3]);
     return r[reg];
 }
+
 void accessed_and_dirty(void)
 {
     map(P | W | U);
@@ -130,16 +137,15 @@ void stale_entries_go_with_invlpg(void)
     *(uint32_t *)test_frame[1] = 2;
     invlpg(test);
     CHECK_EQ(*(volatile uint32_t *)cell, 1);
-    set_entry(0, test, frame_of(1) | P | W | U);
+    put_entry(0, test, frame_of(1) | P | W | U);
     invlpg(test);
     CHECK_EQ(*(volatile uint32_t *)cell, 2);
     set_entry(0, test, frame_of(0) | P | W | U);
-    write_cr3(read_cr3());
     CHECK_EQ(*(volatile uint32_t *)cell, 1);
-    set_entry(0, test, frame_of(1) | P | W | U | G);
+    put_entry(0, test, frame_of(1) | P | W | U | G);
     write_cr4(read_cr4() ^ CR4_PGE);
     CHECK_EQ(*(volatile uint32_t *)cell, 2);
-    set_entry(0, test, frame_of(0) | P | W | U);
+    put_entry(0, test, frame_of(0) | P | W | U);
     write_cr4(read_cr4() ^ CR4_PGE);
     CHECK_EQ(*(volatile uint32_t *)cell, 1);
 }
@@ -167,6 +173,67 @@ void large_pages(void)
         CHECK_FAULTS(3, READ, at, E_P | E_U | E_RSVD);
         CHECK_FAULTS(0, WRITE, at, E_P | E_W | E_RSVD);
     }
+    set_entry(1, test, was);
+}
+
+/* Pages of 4 KiB within a large one. */
+enum { PARTS = 4 };
+static unsigned long part(unsigned i)
+{
+    static const unsigned long at[PARTS] = {0, 0x1000, 0x123000, 0x1ff000};
+    return at[i] + (i == 3 && !paging_wide ? 2 << 20 : 0);
+}
+
+static uint32_t mark(unsigned place, unsigned i)
+{
+    return 0x1000 * (place + 1) + i;
+}
+
+/* Each part has code that says which it is: MOV EAX, mark; INT DONE. */
+static void write_places(void)
+{
+    for (unsigned place = 0; place < 2; place++)
+        for (unsigned i = 0; i < PARTS; i++) {
+            uint8_t *p = (uint8_t *)(PLACES + place * PLACE_SIZE + part(i));
+            uint32_t m = mark(place, i);
+            p[0] = 0xb8;
+            memcpy(p + 1, &m, sizeof m);
+            p[5] = 0xcd;
+            p[6] = DONE;
+        }
+}
+
+static void check_place(unsigned long at, unsigned place)
+{
+    for (unsigned level = 0; level <= 3; level += 3)
+        for (unsigned i = 0; i < PARTS; i++) {
+            CHECK_EQ(read_at(level, at + part(i) + 1), mark(place, i));
+            CHECK_EQ(run_at(level, at + part(i)), mark(place, i));
+        }
+}
+
+/* SDM 3, 4.10.4.1: by whatever address of a page, all that is known of it is forgotten. */
+void invlpg_takes_all(unsigned level, unsigned long at, uint64_t first, uint64_t second)
+{
+    static const unsigned long where[] = {0x5, 0x1ff800, 0x180000};
+    write_places();
+    for (unsigned i = 0; i < sizeof where / sizeof where[0]; i++) {
+        set_entry(level, at, first);
+        check_place(at, 0);
+        put_entry(level, at, second);
+        invlpg(at + where[i]);
+        check_place(at, 1);
+        put_entry(level, at, first);
+        invlpg(at + where[i]);
+        check_place(at, 0);
+    }
+}
+
+void large_pages_go_with_invlpg(void)
+{
+    uint64_t was = get_entry(1, test), bits = P | W | U | LARGE;
+    write_cr4(read_cr4() | CR4_PSE);
+    invlpg_takes_all(1, test, PLACES | bits, (PLACES + PLACE_SIZE) | bits);
     set_entry(1, test, was);
 }
 

@@ -22,9 +22,14 @@ struct outcome {
 /* One access at a level (0 or 3) to four bytes; the page table may have been changed before. */
 struct outcome touch(unsigned level, enum kind kind, unsigned long at);
 
+/* Four bytes read at a level, and what code there leaves in EAX. */
+uint32_t read_at(unsigned level, unsigned long at);
+uint32_t run_at(unsigned level, unsigned long at);
+
 /* The page-table entry of TEST_LINEAR or the page behind it, and entries above: level 1 is the page
- * table's own, counting up. */
+ * table's own, counting up. put_entry() only writes it, set_entry() writes CR3 too. */
 uint64_t get_entry(unsigned level, unsigned long at);
+void put_entry(unsigned level, unsigned long at, uint64_t v);
 void set_entry(unsigned level, unsigned long at, uint64_t v);
 
 /* How many levels there are above the page table, and whether entries are of 8 bytes. */
@@ -58,6 +63,11 @@ static inline bool outcome_is(struct outcome o, uint32_t vector, uint32_t error,
         CHECK_EQ(o_.address, at);                                                                  \
     } while (0)
 
+/* Two places in memory, of 4 MiB each, and what an entry of such a level, LARGE or not, is to lead
+ * to the second instead of the first. `at` is where the first one's bytes are then. */
+enum { PLACES = 8 << 20, PLACE_SIZE = 4 << 20 };
+void invlpg_takes_all(unsigned level, unsigned long at, uint64_t first, uint64_t second);
+
 /* The shared checks, for the guests' tables. */
 void accessed_and_dirty(void);
 void not_present(void);
@@ -67,6 +77,7 @@ void rights_combine_over_levels(void);
 void straddles(void);
 void stale_entries_go_with_invlpg(void);
 void large_pages(void);
+void large_pages_go_with_invlpg(void);
 void execute_disable(void);
 void reserved_bits(void);
 void fetches_across_pages(void);

@@ -99,8 +99,9 @@ X86_ACCESSOR(64)
 
 /* ---- the TLB (tlb.c) ---- */
 void x86_tlb_init(struct x86_cpu *c);
-void x86_tlb_flush(struct x86_cpu *c);                    /* every view, every entry */
-void x86_tlb_flush_page(struct x86_cpu *c, uint64_t lin); /* every view */
+void x86_tlb_flush(struct x86_cpu *c); /* every view, every entry */
+/* What is known of lin's page, as large as it was when it was looked up (large_pages.h). */
+void x86_tlb_flush_page(struct x86_cpu *c, uint64_t lin);
 /* Every entry as well; global pages, and where CR4.PCIDE is set and `keep` is those of the other
  * process-context identifiers, need not be forgotten by who can tell them apart. */
 void x86_tlb_switch(struct x86_cpu *c, bool keep);

@@ -17,6 +17,7 @@
 
 #include "base/bits.h"
 #include "x86/host.h"
+#include "x86/large_pages.h"
 #include "x86/state.h"
 
 struct block;
@@ -166,10 +167,11 @@ struct x86_cpu {
      * x86_lock_end(). mappings_changed: linear addresses may mean other pages now. */
     void (*code_write)(struct x86_cpu *c, uint64_t gpa, unsigned len);
     void (*mappings_changed)(struct x86_cpu *c);
-    /* Or NULL. The TLB dropped all it knows, or what it knows of lin's page; CR3 was written. */
+    /* Or NULL. The TLB dropped all it knows, or what it knows of the page of 2^bits bytes at lin
+     * (PAGE_4K_BITS, PAGE_2M_BITS or PAGE_4M_BITS); CR3 was written. */
     void (*tlb_flushed)(struct x86_cpu *c);
     void (*tlb_switched)(struct x86_cpu *c, bool keep); /* see x86_tlb_switch() */
-    void (*tlb_flushed_page)(struct x86_cpu *c, uint64_t lin);
+    void (*tlb_flushed_page)(struct x86_cpu *c, uint64_t lin, unsigned bits);
     /* Or NULL. Executes the instruction at x86_rip(), which has no semantics here but which the
      * model has (x86/native.h): an operation as in sem/op.h. */
     const struct op *(*native)(struct x86_cpu *c, const struct op *op);
@@ -185,6 +187,7 @@ struct x86_cpu {
 
     struct fetch_tlb fetch;
     struct tlb view[TLB_VIEWS];
+    struct large_pages large; /* that walks came to: for INVLPG */
 };
 
 /* ---- faults (exception.c) ---- */

@@ -39,7 +39,8 @@ struct walk {
     unsigned entry_size; /* 4 or 8 bytes */
     uint64_t allowed;    /* PTE_W and PTE_U, the AND of every level */
     bool execute_disable;
-    uint64_t gpa; /* the byte's */
+    uint64_t gpa;  /* the byte's */
+    unsigned bits; /* the page's size */
 };
 
 enum step { STEP_DOWN, STEP_LEAF, STEP_ABSENT, STEP_RESERVED };
@@ -103,6 +104,7 @@ static enum step step(struct walk *w, uint64_t gpa, bool big, uint64_t leaf_rese
 static void leaf_at(struct walk *w, uint64_t frame, unsigned bits)
 {
     w->gpa = (frame & ~bits_mask(bits)) | (w->lin & bits_mask(bits));
+    w->bits = bits;
 }
 
 /* 32-bit paging (SDM 3, 4.3), with PSE-36 for physical addresses of up to 40 bits. */
@@ -277,8 +279,11 @@ bool x86_walk(struct x86_cpu *c, uint64_t lin, unsigned access, enum x86_privile
               struct x86_walk *out)
 {
     if (!c->paging) {
-        *out = (struct x86_walk){
-            .gpa = (uint32_t)lin, .readable = true, .writable = true, .executable = true};
+        *out = (struct x86_walk){.gpa = (uint32_t)lin,
+                                 .readable = true,
+                                 .writable = true,
+                                 .executable = true,
+                                 .bits = PAGE_4K_BITS};
         return true;
     }
     for (;;) {
@@ -304,7 +309,10 @@ bool x86_walk(struct x86_cpu *c, uint64_t lin, unsigned access, enum x86_privile
                                  .readable = r.read,
                                  .writable = r.write && (w.entry[w.used - 1].value & PTE_D),
                                  .executable = r.execute,
-                                 .global = is_global(&w)};
+                                 .global = is_global(&w),
+                                 .bits = w.bits};
+        if (w.bits > PAGE_4K_BITS)
+            large_pages_add(&c->large, lin, w.bits);
         return true;
     }
 }

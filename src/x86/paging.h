@@ -19,6 +19,7 @@ struct x86_walk {
     bool writable; /* and writes, with the dirty bit set already */
     bool executable;
     bool global;    /* the page is in every address space (SDM 3, 4.10.2.4) */
+    unsigned bits;  /* its size, as bits of an address (large_pages.h) */
     uint32_t error; /* when it failed: the page fault's error code */
 };
 
@@ -33,7 +34,8 @@ static inline enum x86_privilege x86_privilege(const struct x86_cpu *c)
 /* Translates lin (canonical under 4-level paging) for one kind of access (enum x86_access), and
  * sets accessed and dirty bits. False: out->error is the page fault's error code; nothing is
  * raised, CR2 is as it was, no accessed or dirty bit was set. X86_PEEK sets none, and fails where a
- * read would. */
+ * read would. A large page is noted in c->large, so what was found may be kept until the TLB says
+ * otherwise. */
 bool x86_walk(struct x86_cpu *c, uint64_t lin, unsigned access, enum x86_privilege who,
               struct x86_walk *out);
 

@@ -28,7 +28,18 @@ void x86_tlb_init(struct x86_cpu *c)
     for (unsigned v = 0; v < TLB_VIEWS; v++)
         clear_all(&c->view[v]);
     clear_fetch(&c->fetch);
+    large_pages_clear(&c->large);
     c->tlb = &c->view[TLB_SUPERVISOR];
+}
+
+/* What may be filled. */
+static unsigned used_count(const struct tlb *t)
+{
+    return t->filled > TLB_SIZE ? TLB_SIZE : t->filled;
+}
+static struct tlb_entry *used_entry(struct tlb *t, unsigned i)
+{
+    return &t->entry[t->filled > TLB_SIZE ? i : t->journal[i]];
 }
 
 /* Costs what was filled: a guest that switches address spaces often fills little between. */
@@ -55,6 +66,7 @@ static void flush_views(struct x86_cpu *c)
 void x86_tlb_flush(struct x86_cpu *c)
 {
     flush_views(c);
+    large_pages_clear(&c->large);
     if (c->tlb_flushed)
         c->tlb_flushed(c);
 }
@@ -68,9 +80,8 @@ void x86_tlb_switch(struct x86_cpu *c, bool keep)
         c->tlb_flushed(c);
 }
 
-void x86_tlb_flush_page(struct x86_cpu *c, uint64_t lin)
+static void flush_small(struct x86_cpu *c, uint64_t lin)
 {
-    lin &= X86_PAGE_MASK;
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
         struct tlb_entry *e = slot(&c->view[v], lin);
         if (e->read == lin || e->write == lin)
@@ -79,8 +90,43 @@ void x86_tlb_flush_page(struct x86_cpu *c, uint64_t lin)
     unsigned i = (lin >> X86_PAGE_BITS) % FETCH_TLB_SIZE;
     if ((c->fetch.entry[i].tag & X86_PAGE_MASK) == lin)
         c->fetch.entry[i].tag = FETCH_NONE;
+}
+
+static bool is_within(uint64_t at, uint64_t lin, unsigned bits)
+{
+    return at >> bits == lin >> bits;
+}
+
+static void flush_large(struct x86_cpu *c, uint64_t lin, unsigned bits)
+{
+    for (unsigned v = 0; v < TLB_VIEWS; v++) {
+        struct tlb *t = &c->view[v];
+        for (unsigned i = 0; i < used_count(t); i++) {
+            struct tlb_entry *e = used_entry(t, i);
+            if (is_within(e->read, lin, bits) || is_within(e->write, lin, bits))
+                *e = empty;
+        }
+    }
+    for (unsigned i = 0; i < FETCH_TLB_SIZE; i++)
+        if (is_within(c->fetch.entry[i].tag, lin, bits))
+            c->fetch.entry[i].tag = FETCH_NONE;
+    large_pages_remove(&c->large, lin, bits);
+}
+
+void x86_tlb_flush_page(struct x86_cpu *c, uint64_t lin)
+{
+    unsigned bits = large_pages_find(&c->large, lin);
+    lin &= ~bits_mask(bits);
+    if (bits == PAGE_1G_BITS) {
+        x86_tlb_flush(c);
+        return;
+    }
+    if (bits == PAGE_4K_BITS)
+        flush_small(c, lin);
+    else
+        flush_large(c, lin, bits);
     if (c->tlb_flushed_page)
-        c->tlb_flushed_page(c, lin);
+        c->tlb_flushed_page(c, lin, bits);
 }
 
 void x86_tlb_write_protect(struct x86_cpu *c, uint64_t gpa)
@@ -88,9 +134,8 @@ void x86_tlb_write_protect(struct x86_cpu *c, uint64_t gpa)
     gpa &= X86_PAGE_MASK;
     for (unsigned v = 0; v < TLB_VIEWS; v++) {
         struct tlb *t = &c->view[v];
-        bool all = t->filled > TLB_SIZE;
-        for (unsigned i = 0; i < (all ? TLB_SIZE : t->filled); i++) {
-            struct tlb_entry *e = &t->entry[all ? i : t->journal[i]];
+        for (unsigned i = 0; i < used_count(t); i++) {
+            struct tlb_entry *e = used_entry(t, i);
             if (e->gpa == gpa)
                 e->write = TLB_NONE;
         }

@@ -137,6 +137,51 @@ TEST(a_flush_of_a_page_finds_what_has_no_entry_any_more)
     close_house(&h);
 }
 
+/* In every space, whether code is in few pages of it or in many. */
+TEST(a_flush_of_a_large_page_takes_all_code_in_it)
+{
+    enum { SIZE = 1 << PAGE_2M_BITS, FIRST = RIP & ~(SIZE - 1) };
+    WITH_HOUSE(h);
+    for (unsigned pages = 1; pages <= 64; pages *= 8) {
+        for (unsigned i = 0; i <= pages; i++)
+            for (unsigned pcid = 1; pcid < 3; pcid++) {
+                spaces_switch(&h.spaces, pcid, true);
+                jumps_remember(spaces_jumps(&h.spaces, true), FIRST + SIZE / pages * i, &target,
+                               &own, false);
+            }
+        jumps_remember(&h.spaces.kernel, RIP, &target, &own, true);
+        jumps_remember(&h.spaces.kernel, FIRST - 8, &target, &own, true); /* runs into it */
+        spaces_forget_large_page(&h.spaces, FIRST, PAGE_2M_BITS);
+        CHECK(!jumps_find(&h.spaces.kernel, RIP));
+        CHECK(!jumps_find(&h.spaces.kernel, FIRST - 8));
+        for (unsigned pcid = 1; pcid < 3; pcid++) {
+            spaces_switch(&h.spaces, pcid, true);
+            const struct jumps *j = spaces_jumps(&h.spaces, true);
+            for (unsigned i = 0; i < pages; i++)
+                CHECK(!jumps_find(j, FIRST + SIZE / pages * i));
+            CHECK(!jumps_find(j, FIRST + SIZE) == (pages > 1));
+        }
+    }
+    close_house(&h);
+}
+
+/* Other vCPUs' flushes ask that, who have not walked to the pages themselves. */
+TEST(a_mapping_knows_its_large_pages)
+{
+    static struct bound m;
+    m.tag = 1;
+    CHECK(bound_add(&m, RIP, 0x1000, true));
+    bound_part_of(&m, RIP, PAGE_4K_BITS);
+    CHECK(bound_may_go_with(&m, RIP));
+    CHECK(!bound_may_go_with(&m, RIP + MEMORY_PAGE_SIZE));
+    bound_part_of(&m, RIP, PAGE_2M_BITS);
+    CHECK(bound_may_go_with(&m, RIP + MEMORY_PAGE_SIZE));
+    CHECK(!bound_may_go_with(&m, RIP + (1 << PAGE_2M_BITS)));
+    bound_end(&m);
+    CHECK(!bound_may_go_with(&m, RIP));
+    CHECK(!bound_may_go_with(&m, RIP + MEMORY_PAGE_SIZE));
+}
+
 /* What a table would hold takes 768 KiB in each of nine spaces of each vCPU. */
 TEST(a_space_without_targets_has_no_table)
 {
@@ -153,8 +198,8 @@ TEST(a_space_without_targets_has_no_table)
     close_house(&h);
 }
 
-TESTS(T(a_space_without_targets_has_no_table),
-      T(a_flush_of_a_page_finds_what_has_no_entry_any_more),
+TESTS(T(a_space_without_targets_has_no_table), T(a_flush_of_a_large_page_takes_all_code_in_it),
+      T(a_mapping_knows_its_large_pages), T(a_flush_of_a_page_finds_what_has_no_entry_any_more),
       T(recycled_code_is_forgotten_in_every_space),
       T(a_flush_of_everything_takes_global_pages_along), T(a_space_that_is_kept_knows_its_targets),
       T(a_space_that_is_not_kept_knows_no_target_of_a_global_page))

@@ -343,6 +343,28 @@ static unsigned mappings(void)
 
 /* A guest whose processes come and go, each with its libraries elsewhere, touches ever more of a
  * table: there is an end to what that takes of the host's. */
+TEST(a_large_page_is_dropped_with_all_that_is_in_it)
+{
+    WITH_RIG(r);
+    static const uint64_t at = 0x00007f0000200000, in[] = {0, 0x1000, 0x1ff000};
+    for (unsigned i = 0; i < ARRAY_LEN(in); i++)
+        CHECK(fill(&r, at + in[i], i * 4096, true));
+    CHECK(fill(&r, at - 4096, 0x5000, true));
+    CHECK(fill(&r, at + 0x200000, 0x6000, true));
+    table_drop_large(&r.table, at, 21);
+    for (unsigned i = 0; i < ARRAY_LEN(in); i++)
+        CHECK(faults(&r.table, at + in[i], LOAD));
+    CHECK(!faults(&r.table, at - 4096, LOAD));
+    CHECK(!faults(&r.table, at + 0x200000, LOAD));
+    CHECK(fill(&r, at + 0x1000, 0x7000, true));
+    CHECK(!faults(&r.table, at + 0x1000, LOAD));
+    table_drop_large(&r.table, at - 0x200000, 22);
+    CHECK(faults(&r.table, at - 4096, LOAD));
+    CHECK(faults(&r.table, at + 0x1000, LOAD));
+    CHECK(!faults(&r.table, at + 0x200000, LOAD));
+    close_rig(&r);
+}
+
 TEST(however_much_is_touched_few_mappings_are_used)
 {
     WITH_RIG(r);
@@ -421,7 +443,7 @@ TESTS(T(an_entry_leads_to_its_page), T(a_page_that_may_not_be_written_faults_on_
       T(what_is_missing_in_a_tables_half_is_at_canonical_addresses),
       T(all_million_upper_bits_of_one_page), T(the_same_places_in_other_slots_are_held),
       T(what_runs_over_a_pages_end_faults), T(pages_on_both_sides_are_guarded_wherever_the_page_is),
-      T(what_is_dropped_faults), T(however_much_is_touched_few_mappings_are_used),
-      T(a_local_flush_keeps_what_is_global), T(a_flush_forgets_however_much_there_is),
-      T(what_is_protected_can_be_read_only_at_best),
+      T(what_is_dropped_faults), T(a_large_page_is_dropped_with_all_that_is_in_it),
+      T(however_much_is_touched_few_mappings_are_used), T(a_local_flush_keeps_what_is_global),
+      T(a_flush_forgets_however_much_there_is), T(what_is_protected_can_be_read_only_at_best),
       T(an_address_with_the_same_index_takes_the_entry_over))

@@ -82,9 +82,9 @@ static void tlb_switched(struct x86_cpu *c, bool keep)
     binary_switch_space(binary_of(c->engine), keep);
 }
 
-static void tlb_flushed_page(struct x86_cpu *c, uint64_t lin)
+static void tlb_flushed_page(struct x86_cpu *c, uint64_t lin, unsigned bits)
 {
-    binary_forget_page(binary_of(c->engine), lin);
+    binary_forget_page(binary_of(c->engine), lin, bits);
 }
 
 /* ---- the virtual machine ---- */

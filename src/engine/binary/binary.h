@@ -318,7 +318,7 @@ enum engine_exit binary_run(struct binary_vcpu *b, uint64_t insns_limit, bool by
 uint32_t binary_known_block(struct binary_vcpu *b);
 /* Everything that translated code knows of linear addresses, or of one page. */
 void binary_forget_all(struct binary_vcpu *b);
-void binary_forget_page(struct binary_vcpu *b, uint64_t lin);
+void binary_forget_page(struct binary_vcpu *b, uint64_t lin, unsigned bits);
 void binary_switch_space(struct binary_vcpu *b, bool keep);
 
 /* statistics.c */

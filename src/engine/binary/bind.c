@@ -12,30 +12,32 @@ enum { HOT_AFTER = 100 * 1000 * 1000 };
 /* One less than there are: a key of ones is no block's (code.c). */
 enum { TAG_MOST = (1 << (32 - KEY_TAG_SHIFT)) - 2 };
 
-static bool is_where_it_was(struct binary_vcpu *b, const struct bound_page *p,
+static bool is_where_it_was(struct binary_vcpu *b, struct bound *m, unsigned slot,
                             enum x86_privilege who)
 {
+    const struct bound_page *p = &m->page[slot];
     struct x86_walk w;
-    return x86_walk(&b->v->cpu, p->va, X86_FETCH, who, &w) && w.gpa == p->gpa &&
-           w.global == p->global;
+    if (!x86_walk(&b->v->cpu, p->va, X86_FETCH, who, &w) || w.gpa != p->gpa ||
+        w.global != p->global)
+        return false;
+    bound_part_of(m, p->va, w.bits);
+    return true;
 }
 
-static bool all_where_they_were(struct binary_vcpu *b, const struct bound *m,
-                                enum x86_privilege who)
+static bool all_where_they_were(struct binary_vcpu *b, struct bound *m, enum x86_privilege who)
 {
     for (unsigned i = 0; m->count && i < BOUND_SLOTS; i++)
-        if (m->page[i].used && !is_where_it_was(b, &m->page[i], who))
+        if (m->page[i].used && !is_where_it_was(b, m, i, who))
             return false;
     return true;
 }
 
-static bool locals_where_they_were(struct binary_vcpu *b, const struct bound *m,
-                                   enum x86_privilege who)
+static bool locals_where_they_were(struct binary_vcpu *b, struct bound *m, enum x86_privilege who)
 {
     if (m->locals > BOUND_LOCALS)
         return all_where_they_were(b, m, who);
     for (unsigned i = 0; i < m->locals; i++)
-        if (!is_where_it_was(b, &m->page[m->local[i]], who))
+        if (!is_where_it_was(b, m, m->local[i], who))
             return false;
     return true;
 }
@@ -106,7 +108,10 @@ static bool know_page(struct binary_vm *vm, struct bound *m, uint64_t va, const 
             return false;
         m->tag = ++vm->tags;
     }
-    return p || bound_add(m, va, gpa, w->global);
+    if (!p && !bound_add(m, va, gpa, w->global))
+        return false;
+    bound_part_of(m, va, w->bits);
+    return true;
 }
 
 struct bound *binary_bound(struct binary_vcpu *b, uint32_t key)
@@ -171,14 +176,14 @@ void binary_bound_flushed_page(struct binary_vcpu *b, uint64_t lin)
 {
     lin &= X86_PAGE_MASK;
     pthread_mutex_lock(&b->vm->code.lock);
-    if (bound_find(&b->vm->kernel, lin)) {
+    if (bound_may_go_with(&b->vm->kernel, lin)) {
         b->kernel_stale = BOUND_ALL_STALE;
         spaces_forget_kernel_jumps(&b->spaces);
     }
     pthread_mutex_unlock(&b->vm->code.lock);
     for (unsigned n = 0; n < SPACES; n++) {
         struct space *s = &b->spaces.space[n];
-        if (!bound_find(&s->bound, lin))
+        if (!bound_may_go_with(&s->bound, lin))
             continue;
         spaces_forget_user_jumps(s);
         if (n == b->spaces.current)

@@ -7,6 +7,7 @@ void bound_end(struct bound *m)
     for (unsigned i = 0; m->count && i < BOUND_SLOTS; i++)
         m->page[i].used = false;
     page_set_clear(&m->pages);
+    large_pages_clear(&m->large);
     m->tag = 0;
     m->count = m->locals = 0;
 }
@@ -40,4 +41,15 @@ bool bound_add(struct bound *m, uint64_t va, uint64_t gpa, bool global)
         m->local[m->locals] = (uint16_t)i;
     m->locals += !global;
     return true;
+}
+
+void bound_part_of(struct bound *m, uint64_t va, unsigned bits)
+{
+    if (bits > PAGE_4K_BITS)
+        large_pages_add(&m->large, va, bits);
+}
+
+bool bound_may_go_with(const struct bound *m, uint64_t va)
+{
+    return bound_find(m, va) || large_pages_find(&m->large, va) > PAGE_4K_BITS;
 }

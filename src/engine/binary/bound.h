@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "engine/binary/page_set.h"
+#include "x86/large_pages.h"
 
 enum { BOUND_SLOTS = 8192, BOUND_MOST = BOUND_SLOTS / 4 * 3, BOUND_LOCALS = 64 };
 
@@ -34,7 +35,8 @@ struct bound {
     struct bound_page page[BOUND_SLOTS];
     /* Which of them are not global: of a kernel's, those that a new CR3 may put elsewhere. */
     uint16_t local[BOUND_LOCALS];
-    unsigned locals; /* more than there is room for: any may be */
+    unsigned locals;          /* more than there is room for: any may be */
+    struct large_pages large; /* that some of them were parts of */
 };
 
 /* What of a mapping was flushed since its pages were looked at. */
@@ -42,6 +44,10 @@ enum bound_stale { BOUND_FRESH, BOUND_LOCALS_STALE, BOUND_ALL_STALE };
 
 /* Ends the tag. */
 void bound_end(struct bound *m);
+/* Whether a page of it may go with the one at va, as one large page or the same (INVLPG). */
+bool bound_may_go_with(const struct bound *m, uint64_t va);
+/* The page at va is part of one of 2^bits bytes. */
+void bound_part_of(struct bound *m, uint64_t va, unsigned bits);
 /* The page at va, or NULL. */
 const struct bound_page *bound_find(const struct bound *m, uint64_t va);
 /* Adds one that is not there. False: there are too many. */

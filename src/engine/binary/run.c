@@ -30,9 +30,12 @@ void binary_forget_all(struct binary_vcpu *b)
     forgot(b);
 }
 
-void binary_forget_page(struct binary_vcpu *b, uint64_t lin)
+void binary_forget_page(struct binary_vcpu *b, uint64_t lin, unsigned bits)
 {
-    spaces_forget_page(&b->spaces, lin);
+    if (bits == PAGE_4K_BITS)
+        spaces_forget_page(&b->spaces, lin);
+    else
+        spaces_forget_large_page(&b->spaces, lin, bits);
     binary_bound_flushed_page(b, lin);
     forgot(b);
 }

@@ -284,6 +284,19 @@ static bool look_at(struct binary_vcpu *b, struct direct *d, uint32_t index)
     return !p || still_right(b, p) || hide(d, p);
 }
 
+/* So many that were noted, indices and runs. */
+static bool look_at_noted(struct binary_vcpu *b, struct direct *d, const struct gone *g,
+                          unsigned count, unsigned runs)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (!look_at(b, d, g->index[i]))
+            return false;
+    for (unsigned i = 0; i < runs * ENTRIES_PER_PAGE; i++)
+        if (!look_at(b, d, g->run[i / ENTRIES_PER_PAGE] + i % ENTRIES_PER_PAGE))
+            return false;
+    return true;
+}
+
 static enum show_state look_at_all(struct binary_vcpu *b, struct direct *d)
 {
     unsigned gone = 0;
@@ -303,16 +316,15 @@ enum show_state show_catch_up(struct binary_vcpu *b, struct direct *d)
     struct space *s = space_now(&b->spaces);
     struct gone *g = &s->user.gone;
     bool any = g->any || s->direct != d || d->space != s;
-    unsigned count = g->count;
+    unsigned count = g->count, runs = g->runs;
     enum show_state state = SHOW_SAME;
     s->direct = d;
     d->space = s;
     g->wanted = true;
     g->any = false;
-    g->count = 0;
-    for (unsigned i = 0; !any && state == SHOW_SAME && i < count; i++)
-        if (!look_at(b, d, g->index[i]))
-            state = SHOW_BROKEN;
+    g->count = g->runs = 0;
+    if (!any && !look_at_noted(b, d, g, count, runs))
+        state = SHOW_BROKEN;
     if (any)
         state = look_at_all(b, d);
     if (g->any || g->count) { /* looking has made room in the table */

@@ -95,17 +95,30 @@ void jumps_forget(struct jumps *j, uint64_t rip)
     clear_next(j, jump_next_slot(rip));
 }
 
-/* Code of the page, and an instruction that runs into it. */
-static void forget_jumps_to(struct jumps *j, uint64_t lin)
+/* Code of the page, and an instruction that runs into it. False: there is none. */
+static bool forget_jumps_to(struct jumps *j, uint64_t lin)
 {
     if (!page_set_may_have(&j->pages, lin) && !page_set_may_have(&j->pages, lin - MEMORY_PAGE_SIZE))
-        return;
+        return false;
     uint64_t first = (lin & ~(uint64_t)(MEMORY_PAGE_SIZE - 1)) - 15;
     for (unsigned i = 0; i < MEMORY_PAGE_SIZE + 15; i++) {
         clear_next(j, jump_next_slot(first + i));
         if (jumps_find(j, first + i))
             clear_tag(j, jump_slot(first + i));
     }
+    return true;
+}
+
+/* Pages of code that are looked for one by one; with more, it is less work to forget all. */
+enum { PAGES_OF_CODE = 8 };
+
+static void forget_jumps_within(struct jumps *j, uint64_t lin, unsigned bits)
+{
+    unsigned pages = 0;
+    for (uint64_t at = 0; at < BIT(bits) && pages < PAGES_OF_CODE; at += MEMORY_PAGE_SIZE)
+        pages += forget_jumps_to(j, lin + at);
+    if (pages == PAGES_OF_CODE)
+        forget_all_jumps(j);
 }
 
 /* ---- making them ---- */
@@ -212,6 +225,20 @@ void spaces_forget_page(struct spaces *s, uint64_t lin)
         /* INVLPG is about the current PCID, and global pages of all (SDM 3, 4.10.4.1). */
         if (n == s->current || s->space[n].jumps.global)
             forget_jumps_to(&s->space[n].jumps, lin);
+    }
+}
+
+void spaces_forget_large_page(struct spaces *s, uint64_t lin, unsigned bits)
+{
+    table_drop_large(&s->supervisor, lin, bits);
+    forget_jumps_within(&s->kernel, lin, bits);
+    for (unsigned n = 0; n < SPACES; n++) {
+        if (!s->space[n].used)
+            continue;
+        table_drop_large(&s->space[n].ac, lin, bits);
+        table_drop_large(&s->space[n].user, lin, bits);
+        /* In every one: from now on nobody knows that the page was so large. */
+        forget_jumps_within(&s->space[n].jumps, lin, bits);
     }
 }
 

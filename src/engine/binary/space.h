@@ -96,9 +96,11 @@ static inline struct jumps *spaces_jumps(struct spaces *s, bool user)
     return user ? &space_now(s)->jumps : &s->kernel;
 }
 
-/* Everything; what is known of one page, in every space; every jump. */
+/* Everything; what is known of one page, in every space (or one of 2^bits bytes, 2 MiB or more);
+ * every jump. */
 void spaces_forget(struct spaces *s);
 void spaces_forget_page(struct spaces *s, uint64_t lin);
+void spaces_forget_large_page(struct spaces *s, uint64_t lin, unsigned bits);
 void spaces_forget_jumps(struct spaces *s);
 void spaces_forget_kernel_jumps(struct spaces *s);
 void spaces_forget_user_jumps(struct space *space);

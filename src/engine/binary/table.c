@@ -7,7 +7,6 @@
 #include "base/bits.h"
 #include "memory/memory.h"
 
-enum { ENTRIES_PER_PAGE = MEMORY_PAGE_SIZE / 8 };
 /* Entries a table holds at most: with more it is flushed. */
 enum { JOURNAL_FIRST = 1024, JOURNAL_MOST = 1 << 17 };
 
@@ -99,6 +98,17 @@ static void note_gone(struct table *t, uint32_t index)
         g->any = true;
 }
 
+static void note_run_gone(struct table *t, uint32_t first)
+{
+    struct gone *g = &t->gone;
+    if (!g->wanted)
+        return;
+    if (g->runs < GONE_RUNS)
+        g->run[g->runs++] = first;
+    else
+        g->any = true;
+}
+
 static bool is_open(const struct table *t, uint32_t index)
 {
     uint32_t page = index / ENTRIES_PER_PAGE;
@@ -121,6 +131,13 @@ static bool close_pages(struct table *t)
            madvise(t->open, OPEN_BYTES, MADV_DONTNEED) == 0;
 }
 
+/* Empties a page of the table that is open. */
+static void clear_page(struct table *t, uint32_t first)
+{
+    for (uint32_t i = 0; i < ENTRIES_PER_PAGE; i++)
+        t->entry[first + i] = missing(t, first + i);
+}
+
 static bool open_page(struct table *t, uint32_t index)
 {
     uint32_t first = index - index % ENTRIES_PER_PAGE;
@@ -128,8 +145,7 @@ static bool open_page(struct table *t, uint32_t index)
         return false;
     if (mprotect(&t->entry[first], MEMORY_PAGE_SIZE, PROT_READ | PROT_WRITE) != 0)
         return false;
-    for (uint32_t i = 0; i < ENTRIES_PER_PAGE; i++)
-        t->entry[first + i] = missing(t, first + i);
+    clear_page(t, first);
     uint32_t page = index / ENTRIES_PER_PAGE;
     t->open[page / 64] |= BIT(page % 64);
     t->islands += 1u - is_open(t, first - 1) - is_open(t, first + ENTRIES_PER_PAGE);
@@ -196,6 +212,16 @@ void table_drop(struct table *t, uint64_t va)
     if (is_open(t, index))
         t->entry[index] = missing(t, index);
     note_gone(t, index); /* who looks may know more than the entries */
+}
+
+void table_drop_large(struct table *t, uint64_t va, unsigned bits)
+{
+    uint32_t first = index_of(va);
+    for (uint32_t i = 0; i < BIT(bits - MEMORY_PAGE_BITS); i += ENTRIES_PER_PAGE) {
+        if (is_open(t, first + i))
+            clear_page(t, first + i);
+        note_run_gone(t, first + i);
+    }
 }
 
 void table_flush(struct table *t)

@@ -26,9 +26,11 @@
 #include "base/error.h"
 #include "engine/binary/layout.h"
 #include "engine/binary/windows.h"
+#include "memory/memory.h"
 
 #define TABLE_ENTRIES (UINT64_C(1) << 32)
 #define TABLE_BYTES   (TABLE_ENTRIES * 8)
+enum { ENTRIES_PER_PAGE = MEMORY_PAGE_SIZE / 8 };
 
 /* One filled entry: its index and the number of its page in RAM (from offset 0). */
 struct filled {
@@ -45,12 +47,13 @@ struct journal {
 
 /* What has been taken out of a table, or replaced, since someone looked: who has made something of
  * its entries has to look at them again. */
-enum { GONE_MOST = 256 };
+enum { GONE_MOST = 256, GONE_RUNS = 64 };
 struct gone {
     bool wanted; /* someone looks */
     bool any;    /* more than are noted */
-    unsigned count;
+    unsigned count, runs;
     uint32_t index[GONE_MOST];
+    uint32_t run[GONE_RUNS]; /* the first of ENTRIES_PER_PAGE: 2 MiB */
 };
 
 struct table {
@@ -77,8 +80,10 @@ bool table_is_ready(const struct table *t, uint64_t va);
 
 /* Enters the page of guest address va as RAM offset `offset`. False: no memory for it. */
 bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable, bool global);
-/* Takes out the page of va; every page; every page that is not global. */
+/* Takes out the page of va; those of the 2^bits bytes, 2 MiB or more, at va; every page; every page
+ * that is not global. */
 void table_drop(struct table *t, uint64_t va);
+void table_drop_large(struct table *t, uint64_t va, unsigned bits);
 void table_flush(struct table *t);
 void table_flush_local(struct table *t);
 /* Makes every entry of the RAM page at `offset` read-only. */

@@ -19,9 +19,10 @@ static void note_flush(struct x86_cpu *c)
     v->stretch->dropped = true;
 }
 
-static void note_page_flush(struct x86_cpu *c, uint64_t lin)
+static void note_page_flush(struct x86_cpu *c, uint64_t lin, unsigned bits)
 {
     (void)lin;
+    (void)bits;
     note_flush(c);
 }
 
