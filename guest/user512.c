@@ -1,34 +1,14 @@
 /*
  * A program for a Linux guest: some processes that keep values of their own in ZMM and mask
  * registers while they run in turn, and copy memory through them over the ends of pages. It says
- * "kept" when nothing was lost, or what was. By itself: no libc, static.
+ * "kept" when nothing was lost, or what was.
  */
-#include <stddef.h>
-#include <stdint.h>
+#include "lib/user.h"
 
-enum { SYS_WRITE = 1, SYS_SCHED_YIELD = 24, SYS_FORK = 57, SYS_EXIT = 60, SYS_WAIT4 = 61 };
+enum { SYS_SCHED_YIELD = 24, SYS_FORK = 57, SYS_WAIT4 = 61 };
 enum { PROCESSES = 4, ROUNDS = 3000, BYTES = 1 << 20 };
 
 static uint8_t from[BYTES + 64], to[BYTES + 64];
-
-static long system_call(long number, long a, long b, long c, long d)
-{
-    long result;
-    register long r10 __asm__("r10") = d;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-
-static void say(const char *text)
-{
-    size_t n = 0;
-    while (text[n])
-        n++;
-    system_call(SYS_WRITE, 1, (long)text, (long)n, 0);
-}
 
 static void load(uint64_t seed)
 {
@@ -91,19 +71,15 @@ static int work(uint64_t seed)
     return 1;
 }
 
-__attribute__((used)) _Noreturn void program(void);
-__asm__(".globl _start\n_start: and $-16, %rsp\n call program\n");
-
 _Noreturn void program(void)
 {
     int failed = 0, status;
     for (uint64_t seed = 1; seed <= PROCESSES; seed++) {
         if (system_call(SYS_FORK, 0, 0, 0, 0) == 0)
-            system_call(SYS_EXIT, work(seed * 0x1234567), 0, 0, 0);
+            leave(work(seed * 0x1234567));
     }
     while (system_call(SYS_WAIT4, -1, (long)&status, 0, 0) > 0)
         failed |= status;
     say(failed ? "failed\n" : "kept\n");
-    system_call(SYS_EXIT, failed != 0, 0, 0, 0);
-    __builtin_unreachable();
+    leave(failed != 0);
 }

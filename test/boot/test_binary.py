@@ -77,6 +77,18 @@ def test_the_hosts_instructions(t):
     power_off(terminal)
 
 
+def test_huge_pages_are_given_back(t):
+    """Linux executes one INVLPG for a huge page, which takes all of it."""
+    initramfs = with_file(t, "huge", (t.build / "guest/huge").read_bytes())
+    for engine in ("binary", "emulate"):
+        # With less than 512 MiB it gives nobody huge pages.
+        terminal = shell(t, "--initrd", initramfs, "--memory", "1G", engine=engine)
+        terminal.command("/huge", "given back")
+        terminal.command("[ $(awk '/thp_fault_alloc/ { print $2 }' /proc/vmstat) -gt 0 ] && "
+                         "echo hu''ge", "huge")
+        power_off(terminal)
+
+
 def test_most_is_run_as_it_is(t):
     t.needs_engine("binary")
     done = boot(t, "--engine", "binary", "--stats", "--json")
