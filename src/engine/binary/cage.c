@@ -22,7 +22,8 @@
 #include "base/bits.h"
 #include "base/bytes.h"
 
-extern const uint8_t cage_code[], cage_code_work[], cage_code_end[];
+extern const uint8_t cage_code[], cage_code_work[], cage_code_go[], cage_code_frame[],
+    cage_code_end[];
 
 enum { PAGE = 4096 };
 
@@ -42,6 +43,12 @@ struct header {
 static uint64_t code_at(const struct cage *c)
 {
     return c->base + sizeof(struct header);
+}
+
+/* Where a place in cage_code.S is, in the cage. */
+static uint64_t place_at(const struct cage *c, const uint8_t *place)
+{
+    return code_at(c) + (uint64_t)(place - cage_code);
 }
 
 /* A program of one segment, that Linux loads at c->base. */
@@ -157,17 +164,30 @@ static uint64_t calls_at(const struct cage *c)
     return c->base + PAGE;
 }
 
-/* Whatever else may go wrong, it maps and unmaps, and does nothing more. */
+#define LOAD(member) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, member))
+#define UPPER_HALF_OF(n)                                                                           \
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[n]) + 4)
+#define UNLESS(value, skip) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 0, (skip))
+#define IF(value, skip)     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), (skip), 0)
+
+/* From here on it maps and unmaps, where it knows the two numbers, and does nothing more. */
 static bool restrict_calls(struct cage *c)
 {
-    static const struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_munmap, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    uint32_t secret[2];
+    if (getrandom(secret, sizeof secret, 0) != sizeof secret)
+        return false;
+    const struct sock_filter filter[] = {
+        LOAD(arch),
+        UNLESS(AUDIT_ARCH_X86_64, 8),
+        LOAD(nr),
+        IF(SYS_mmap, 1),
+        UNLESS(SYS_munmap, 5),
+        UPPER_HALF_OF(3),
+        UNLESS(secret[0], 3),
+        UPPER_HALF_OF(4),
+        UNLESS(secret[1], 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
     };
     struct sock_fprog program = {ARRAY_LEN(filter), NULL};
     uint8_t *there = (uint8_t *)c->calls + CALLS_SIZE - FILTER_SIZE;
@@ -176,34 +196,59 @@ static bool restrict_calls(struct cage *c)
     memcpy(there, &program, sizeof program);
     memcpy(there + offsetof(struct sock_fprog, filter), &code, sizeof code);
     memcpy(there + sizeof program, filter, sizeof filter);
-    return call(c, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0) &&
-           call(c, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at) && cage_settle(c);
+    bool done = call(c, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0) &&
+                call(c, SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at) && cage_settle(c);
+    memset(there, 0, FILTER_SIZE); /* nobody in it is to read them */
+    for (unsigned i = 0; i < ARRAY_LEN(secret); i++)
+        c->secret[i] = (uint64_t)secret[i] << 32;
+    return done;
 }
 
-bool cage_settle(struct cage *c)
+/* What is queued, done by cage_code_work. */
+static struct user_regs_struct at_work(const struct cage *c)
 {
-    struct user_regs_struct r = {.rip = code_at(c) + (uint64_t)(cage_code_work - cage_code),
-                                 .rbx = calls_at(c),
-                                 .r12 = c->queued,
-                                 .cs = CAGE_CS,
-                                 .ss = CAGE_SS,
-                                 .eflags = 0x202,
-                                 .orig_rax = ~UINT64_C(0)};
-    if (!c->queued)
-        return true;
-    if (trace(c, PTRACE_SETREGS, 0, (uintptr_t)&r) != 0)
-        return false;
+    return (struct user_regs_struct){.rip = place_at(c, cage_code_work),
+                                     .rbx = calls_at(c),
+                                     .r12 = c->queued,
+                                     .r13 = c->secret[0],
+                                     .r14 = c->secret[1],
+                                     .cs = CAGE_CS,
+                                     .ss = CAGE_SS,
+                                     .eflags = 0x202,
+                                     .orig_rax = ~UINT64_C(0)};
+}
+
+static void forget_calls(struct cage *c)
+{
+    bytes_fill(c->calls, 0, c->queued * sizeof *c->calls);
+    c->queued = 0;
+}
+
+static bool is_fault(int signal)
+{
+    return signal == SIGTRAP || signal == SIGILL || signal == SIGSEGV || signal == SIGBUS ||
+           signal == SIGFPE || signal == SIGSYS;
+}
+
+/* From `r` on to the INT3 behind the calls. Signals from elsewhere, and cage_interrupt(), wait. */
+static bool finish_calls(struct cage *c, const struct user_regs_struct *r)
+{
     int status;
+    if (trace(c, PTRACE_SETREGS, 0, (uintptr_t)r) != 0)
+        return false;
     do {
         if (trace(c, PTRACE_CONT, 0, 0) != 0)
             return false;
         status = wait_for(c);
-        /* Signals from elsewhere, and cage_interrupt(), have to wait. */
-    } while (status >= 0 &&
-             (event(status) || (WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGILL)));
-    bytes_fill(c->calls, 0, c->queued * sizeof *c->calls);
-    c->queued = 0;
+    } while (status >= 0 && (event(status) || !is_fault(WSTOPSIG(status))));
+    forget_calls(c);
     return status >= 0 && WSTOPSIG(status) == SIGTRAP;
+}
+
+bool cage_settle(struct cage *c)
+{
+    struct user_regs_struct r = at_work(c);
+    return !c->queued || finish_calls(c, &r);
 }
 
 bool cage_map(struct cage *c, uint64_t at, uint64_t size, uint64_t offset, unsigned rights)
@@ -287,10 +332,11 @@ static bool make(struct cage *c, int memory_fd, struct error *err)
 {
     int fd = memfd_create("cage", MFD_CLOEXEC);
     bool written = fd >= 0 && choose_base(c) && write_image(c, fd);
-    void *calls =
-        written ? mmap(NULL, CALLS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, PAGE) : MAP_FAILED;
-    if (calls != MAP_FAILED) {
-        c->calls = calls;
+    void *image =
+        written ? mmap(NULL, IMAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (image != MAP_FAILED) {
+        c->image = image;
+        c->calls = (struct cage_call *)(void *)(c->image + PAGE);
         c->pid = start(fd, memory_fd);
     }
     if (fd >= 0)
@@ -328,8 +374,8 @@ void cage_destroy(struct cage *c)
         while (waitpid(c->pid, NULL, __WALL) < 0 && errno == EINTR)
             continue;
     }
-    if (c->calls)
-        munmap(c->calls, CALLS_SIZE);
+    if (c->image)
+        munmap(c->image, IMAGE_SIZE);
     free(c);
 }
 
@@ -340,21 +386,45 @@ bool cage_is_mine(const struct cage *c)
 
 /* ---- running ---- */
 
-static enum cage_stop why(const struct cage *c, int signal, uint64_t *address)
+/* A call to Linux' vsyscall page is done on the way into it, but for what the filter forbids, which
+ * is reported behind it: back to before. */
+static enum cage_stop after_filter(const struct cage *c, struct user_regs_struct *regs)
 {
     siginfo_t info;
+    if (trace(c, PTRACE_GETSIGINFO, 0, (uintptr_t)&info) != 0)
+        return CAGE_LOST;
+    if ((uintptr_t)info.si_call_addr == regs->rip)
+        return CAGE_CALL;
+    regs->rip = (uintptr_t)info.si_call_addr;
+    regs->rsp -= 8;
+    return CAGE_EXCEPTION;
+}
+
+static enum cage_stop after_fault(const struct cage *c, uint64_t *address)
+{
+    siginfo_t info;
+    if (trace(c, PTRACE_GETSIGINFO, 0, (uintptr_t)&info) != 0)
+        return CAGE_LOST;
+    if (info.si_code <= 0 || info.si_code == SI_KERNEL)
+        return CAGE_EXCEPTION;
+    *address = (uintptr_t)info.si_addr;
+    return CAGE_FAULT;
+}
+
+static enum cage_stop why(const struct cage *c, int status, struct user_regs_struct *regs,
+                          uint64_t *address)
+{
     *address = ~UINT64_C(0);
-    switch (signal) {
-    case SIGTRAP | 0x80: return CAGE_CALL; /* PTRACE_O_TRACESYSGOOD */
+    if (event(status))
+        return CAGE_ASKED;
+    switch (WSTOPSIG(status)) {
+    case SIGTRAP | 0x80:            /* PTRACE_O_TRACESYSGOOD */
+        regs->rax = regs->orig_rax; /* RAX is what such a call would return: -ENOSYS */
+        return CAGE_CALL;
+    case SIGSYS: return after_filter(c, regs);
     case SIGTRAP: return CAGE_TRAP;
     case SIGSEGV:
-    case SIGBUS:
-        if (trace(c, PTRACE_GETSIGINFO, 0, (uintptr_t)&info) != 0)
-            return CAGE_LOST;
-        if (info.si_code <= 0 || info.si_code == SI_KERNEL)
-            return CAGE_EXCEPTION;
-        *address = (uintptr_t)info.si_addr;
-        return CAGE_FAULT;
+    case SIGBUS: return after_fault(c, address);
     case SIGILL:
     case SIGFPE: return CAGE_EXCEPTION;
     default: return CAGE_ASKED; /* someone else's signal: it is not passed on */
@@ -384,22 +454,60 @@ bool cage_get_vectors(const struct cage *c, void *area, size_t size)
     return trace(c, PTRACE_GETREGSET, NT_X86_XSTATE, (uintptr_t)&v) == 0;
 }
 
+/* The guest's registers as cage_code_go takes them. */
+static void write_frame(struct cage *c, const struct user_regs_struct *r)
+{
+    const uint64_t frame[] = {r->eflags, r->rax, r->rcx, r->rdx, r->rbx, r->rbp,
+                              r->rsi,    r->rdi, r->r8,  r->r9,  r->r10, r->r11,
+                              r->r12,    r->r13, r->r14, r->r15, r->rsp, r->rip};
+    bytes_copy(c->image + sizeof(struct header) + (cage_code_frame - cage_code), frame,
+               sizeof frame);
+}
+
+static bool is_ours(const struct cage *c, uint64_t rip)
+{
+    return rip - code_at(c) < (uint64_t)(cage_code_frame - cage_code);
+}
+
+/* Stopped for the status while it was still about the monitor's calls, or about to go on from
+ * there: nothing of the guest has run. */
+static enum cage_stop before_guest(struct cage *c, int status, struct user_regs_struct *at)
+{
+    if (!event(status) && is_fault(WSTOPSIG(status)))
+        return CAGE_STUCK;
+    if (at->rip >= place_at(c, cage_code_go)) {
+        forget_calls(c);
+        return CAGE_ASKED;
+    }
+    at->rbp = 0;
+    at->orig_rax = ~UINT64_C(0);
+    return finish_calls(c, at) ? CAGE_ASKED : CAGE_STUCK;
+}
+
 enum cage_stop cage_run(struct cage *c, struct user_regs_struct *regs, uint64_t *address)
 {
+    struct user_regs_struct r = at_work(c);
+    bool calls = c->queued;
     regs->cs = CAGE_CS;
     regs->ss = CAGE_SS;
     regs->orig_rax = ~UINT64_C(0); /* it is in no system call that could be begun again */
-    if (trace(c, PTRACE_SETREGS, 0, (uintptr_t)regs) != 0 || trace(c, PTRACE_SYSEMU, 0, 0) != 0)
+    if (calls) {
+        write_frame(c, regs);
+        r.rbp = 1;
+        r.fs_base = regs->fs_base;
+        r.gs_base = regs->gs_base;
+    }
+    if (trace(c, PTRACE_SETREGS, 0, (uintptr_t)(calls ? &r : regs)) != 0 ||
+        trace(c, calls ? PTRACE_CONT : PTRACE_SYSEMU, 0, 0) != 0)
         return CAGE_LOST;
     int status = wait_for(c);
-    if (status < 0)
+    if (status < 0 || trace(c, PTRACE_GETREGS, 0, (uintptr_t)&r) != 0)
         return CAGE_LOST;
-    enum cage_stop stop = event(status) ? CAGE_ASKED : why(c, WSTOPSIG(status), address);
-    if (trace(c, PTRACE_GETREGS, 0, (uintptr_t)regs) != 0)
-        return CAGE_LOST;
-    if (stop == CAGE_CALL)
-        regs->rax = regs->orig_rax; /* RAX is what such a call would return: -ENOSYS */
-    return stop;
+    if (calls && is_ours(c, r.rip))
+        return before_guest(c, status, &r);
+    forget_calls(c);
+    *regs = r;
+    return why(c, status, regs, address);
 }
 
 static bool set_debug_register(const struct cage *c, unsigned n, uint64_t value)

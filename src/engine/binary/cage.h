@@ -3,9 +3,10 @@
  * as it is, at its own addresses.
  *
  * It is traced (ptrace(2)) from its first instruction on, so that every system call, fault and trap
- * of what runs in it stops it and is told to the monitor; none is ever made. What is mapped in it
- * is changed by a few instructions of the monitor's that it also holds (cage_code.S), which the
- * monitor alone can have executed. A cage belongs to the thread that made it: no other may use it.
+ * of what runs in it stops it and is told to the monitor. What is mapped in it is changed by a few
+ * instructions of the monitor's that it also holds (cage_code.S): a filter (seccomp(2)) lets them
+ * make two system calls, with a secret of 64 bits that is in no memory and in no register while the
+ * guest runs. A cage belongs to the thread that made it: no other may use it.
  */
 #ifndef DOPPEL_ENGINE_BINARY_CAGE_H
 #define DOPPEL_ENGINE_BINARY_CAGE_H
@@ -33,6 +34,7 @@ enum cage_stop {
     CAGE_TRAP,      /* INT3, behind which RIP is, or a single step; or a breakpoint, at RIP */
     CAGE_EXCEPTION, /* another exception, at RIP */
     CAGE_ASKED,     /* cage_interrupt() */
+    CAGE_STUCK,     /* nothing ran: something could not be mapped; it is of no more use */
     CAGE_LOST,      /* the process is gone, and what it computed with it */
 };
 
@@ -48,8 +50,10 @@ struct cage {
     int cpu;                 /* where it may, or -1: there as well */
     size_t area;             /* bytes of the host's XSAVE area */
     uint64_t base;           /* where its code and the calls are, in the cage */
+    uint8_t *image;          /* of its code and the calls, as the monitor sees it */
     struct cage_call *calls; /* that it makes next, as the monitor sees them */
     unsigned queued;
+    uint64_t secret[2];                    /* without which it can't make a call */
     uint64_t breakpoint[CAGE_BREAKPOINTS]; /* or 0 */
 };
 
@@ -62,7 +66,7 @@ bool cage_is_mine(const struct cage *c);
 /* Whether pages there would be in the way of what is the cage's own. */
 bool cage_overlaps(const struct cage *c, uint64_t at, uint64_t size);
 
-/* From the next settling on, `size` bytes at `at` are those of guest memory at `offset`, or
+/* From the next run or settling on, `size` bytes at `at` are those of guest memory at `offset`, or
  * nothing. All are whole pages. False: the cage is of no more use. */
 bool cage_map(struct cage *c, uint64_t at, uint64_t size, uint64_t offset, unsigned rights);
 bool cage_unmap(struct cage *c, uint64_t at, uint64_t size);

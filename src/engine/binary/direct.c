@@ -303,7 +303,7 @@ static enum cage_stop run_once(struct binary_vcpu *b, struct direct *d, uint64_t
     }
     atomic_store(&b->running, false);
     b->caged = NULL;
-    if (stop != CAGE_LOST)
+    if (stop != CAGE_LOST && stop != CAGE_STUCK)
         from_registers(c, &r);
     return stop;
 }
@@ -367,7 +367,7 @@ bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit)
         count_stop(b, d, 0);
     if (!d->on || !show_has_code(d, c->s.rip))
         return false;
-    if (!cage_settle(d->cage) || !binary_fpu_to_cage(b, d->cage)) {
+    if (!binary_fpu_to_cage(b, d->cage)) {
         give_up(b, d);
         return false;
     }
@@ -391,6 +391,7 @@ bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit)
         break;
     case CAGE_EXCEPTION: break;
     case CAGE_ASKED: return true;
+    case CAGE_STUCK: give_up(b, d); return true;
     case CAGE_LOST: return lost(b, d, exit);
     }
     *exit = c->s.event_pending ? ENGINE_LIMIT : binary_emulate_one(b);
