@@ -66,7 +66,7 @@ static unsigned opcode_at(const uint8_t *bytes, unsigned n)
  * Which it is, nothing in them says: but decoding falls into step with the code soon, wherever in
  * it one begins. So what most places well before lead to is taken to be an instruction.
  */
-enum { DISTANCE = 192, NOWHERE = 0xff };
+enum { DISTANCE = 96, NOWHERE = 0xff };
 
 /* Where the instruction begins whose opcode is at `at`, in bytes before that; or NOWHERE: there is
  * none. */

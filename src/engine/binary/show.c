@@ -180,6 +180,8 @@ static bool show_code(struct binary_vcpu *b, struct direct *d, uint64_t va,
                   *behind = shown_code(b, d, va + MEMORY_PAGE_SIZE);
     if ((before && sensitive_across(before, code)) || (behind && sensitive_across(code, behind)))
         return false;
+    if (!guarded && atomic_load(verdict_at(b, offset)) != VERDICT_PLAIN)
+        return false;
     uint8_t verdict = judge(b, w->gpa & X86_PAGE_MASK, offset);
     if (verdict == VERDICT_GUARDED ? !guarded || !guard_code(d, va, code)
                                    : verdict != VERDICT_PLAIN)
