@@ -73,7 +73,7 @@ enum { DISTANCE = 96, NOWHERE = 0xff };
 static unsigned prefixes_of(const uint8_t *bytes, unsigned all, unsigned at)
 {
     unsigned first = at > DISTANCE ? at - DISTANCE : 0, starts = 0, votes[X86_INSN_MAX] = {0};
-    uint8_t leads[DISTANCE + 1]; /* where decoding from there comes upon the opcode at `at` */
+    uint8_t leads[DISTANCE + 1] = {0}; /* where decoding from there comes upon the opcode at `at` */
     for (unsigned from = at + 1; from-- > first;) {
         struct x86_insn insn;
         uint8_t *here = &leads[from - first];
