@@ -174,7 +174,7 @@ struct spent {
     uint64_t count, cycles;
 };
 
-enum { DIRECTS = 8, DIRECT_STOPS = 7 }; /* enum cage_stop */
+enum { DIRECTS = 8, DIRECT_STOPS = 9 }; /* enum cage_stop */
 
 /* This engine's part of a vCPU. */
 struct binary_vcpu {

@@ -411,6 +411,18 @@ static enum cage_stop after_fault(const struct cage *c, uint64_t *address)
     return CAGE_FAULT;
 }
 
+/* Which of them it is, nothing else says: the instruction behind an INT3 may have a breakpoint, and
+ * the guest may take single steps. */
+static enum cage_stop after_trap(const struct cage *c)
+{
+    siginfo_t info;
+    if (trace(c, PTRACE_GETSIGINFO, 0, (uintptr_t)&info) != 0)
+        return CAGE_LOST;
+    return info.si_code == TRAP_TRACE    ? CAGE_STEP
+           : info.si_code == TRAP_HWBKPT ? CAGE_BREAK
+                                         : CAGE_TRAP;
+}
+
 static enum cage_stop why(const struct cage *c, int status, struct user_regs_struct *regs,
                           uint64_t *address)
 {
@@ -422,7 +434,7 @@ static enum cage_stop why(const struct cage *c, int status, struct user_regs_str
         regs->rax = regs->orig_rax; /* RAX is what such a call would return: -ENOSYS */
         return CAGE_CALL;
     case SIGSYS: return after_filter(c, regs);
-    case SIGTRAP: return CAGE_TRAP;
+    case SIGTRAP: return after_trap(c);
     case SIGSEGV:
     case SIGBUS: return after_fault(c, address);
     case SIGILL:

@@ -31,7 +31,9 @@ enum { CAGE_READ = 1, CAGE_WRITE = 2, CAGE_EXECUTE = 4 }; /* as mmap(2) has them
 enum cage_stop {
     CAGE_CALL,      /* SYSCALL or INT 80H, behind which RIP is */
     CAGE_FAULT,     /* an access to what is not mapped, or not so */
-    CAGE_TRAP,      /* INT3, behind which RIP is, or a single step; or a breakpoint, at RIP */
+    CAGE_TRAP,      /* INT3 or INT1, behind which RIP is */
+    CAGE_STEP,      /* a single step, behind which RIP is */
+    CAGE_BREAK,     /* a breakpoint, at RIP */
     CAGE_EXCEPTION, /* another exception, at RIP */
     CAGE_ASKED,     /* cage_interrupt() */
     CAGE_STUCK,     /* nothing ran: something could not be mapped; it is of no more use */

@@ -135,7 +135,8 @@ static void count_stop(struct binary_vcpu *b, struct direct *d, uint64_t inside)
 
 /* ---- running ---- */
 
-/* What user code finds in a cage that is not the guest's own: selectors, and flags. */
+/* What user code finds in a cage that is not the guest's own: selectors, and flags. A SYSCALL has
+ * changed RCX and R11 when it is told of, and Linux takes no base outside of the lower half. */
 static bool looks_the_same(const struct x86_cpu *c)
 {
     enum {
@@ -146,6 +147,7 @@ static bool looks_the_same(const struct x86_cpu *c)
     return (c->s.rflags & (FLAG_IF | OTHER)) == FLAG_IF && seg[X86_CS].selector == CAGE_CS &&
            seg[X86_SS].selector == CAGE_SS && !seg[X86_DS].selector && !seg[X86_ES].selector &&
            !seg[X86_FS].selector && !seg[X86_GS].selector && (c->s.cr4 & CR4_FSGSBASE) &&
+           seg[X86_FS].base < CAGE_TOP && seg[X86_GS].base < CAGE_TOP && (c->s.efer & EFER_SCE) &&
            !c->no_x87 && !c->no_sse && !c->no_avx;
 }
 
@@ -193,12 +195,35 @@ static void to_registers(struct x86_cpu *c, struct user_regs_struct *r)
     };
 }
 
+/* What a cage may have loaded: the host's descriptors are flat, as those are of a guest that has
+ * the same selectors. */
+static void take_selector(struct x86_cpu *c, unsigned seg, uint64_t selector)
+{
+    struct x86_segment *s = &c->s.seg[seg];
+    if (selector != s->selector)
+        *s = selector > 3 ? x86_flat_stack((uint16_t)selector, 3)
+                          : x86_null_segment((uint16_t)selector);
+}
+
+static void take_selectors(struct x86_cpu *c, const struct user_regs_struct *r)
+{
+    take_selector(c, X86_DS, r->ds);
+    take_selector(c, X86_ES, r->es);
+    take_selector(c, X86_FS, r->fs);
+    take_selector(c, X86_GS, r->gs);
+    if (r->cs == CAGE_CS)
+        return;
+    c->s.seg[X86_CS] = x86_flat_code((uint16_t)r->cs, 3, false); /* compatibility mode */
+    x86_update_mode(c);
+}
+
 static void from_registers(struct x86_cpu *c, const struct user_regs_struct *r)
 {
     const uint64_t g[16] = {r->rax, r->rcx, r->rdx, r->rbx, r->rsp, r->rbp, r->rsi, r->rdi,
                             r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15};
     bytes_copy(c->s.gpr, g, sizeof g);
     c->s.rip = r->rip;
+    take_selectors(c, r);
     c->s.seg[X86_FS].base = r->fs_base;
     c->s.seg[X86_GS].base = r->gs_base;
     x86_set_rflags(c, (r->eflags & ~(uint64_t)FLAG_RF) | FLAG_IF);
@@ -308,24 +333,29 @@ static enum cage_stop run_once(struct binary_vcpu *b, struct direct *d, uint64_t
     return stop;
 }
 
-/* Back to where INT3 or its like begins, which raised a trap behind it; after a single step, the
- * trap comes next. */
+/* After a single step, the trap comes next. */
+static void trap_step(struct x86_cpu *c)
+{
+    x86_debug_record(c, DR6_BS);
+    c->s.event_pending = true;
+    c->s.event_vector = X86_DB;
+    c->s.event_type = X86_HARDWARE_EXCEPTION;
+    c->s.event_has_error = false;
+}
+
+/* Back to where INT3 or its like begins, which raised a trap behind it. (Where the host is a guest
+ * itself, INT1 may raise it where it is.) */
 static void before_trap(struct binary_vcpu *b)
 {
     struct x86_cpu *c = &b->v->cpu;
     struct x86_walk w;
-    if (c->s.rflags & FLAG_TF) {
-        x86_debug_record(c, DR6_BS);
-        c->s.event_pending = true;
-        c->s.event_vector = X86_DB;
-        c->s.event_type = X86_HARDWARE_EXCEPTION;
-        c->s.event_has_error = false;
-        return;
-    }
     const uint8_t *before = NULL;
     if (x86_walk(c, c->s.rip - 1, X86_PEEK, X86_AS_USER, &w))
         before = memory_hva(b->v->vm->memory, w.gpa);
-    c->s.rip -= before && (*before == 0xcc || *before == 0xf1) ? 1 : 2; /* or INT 3: CD 03 */
+    if (before && (*before == 0xcc || *before == 0xf1))
+        c->s.rip -= 1;
+    else if (before && *before == 3) /* INT 3: CD 03 */
+        c->s.rip -= 2;
 }
 
 /* SYSCALL in C; INT 80H stops a cage as well. */
@@ -382,13 +412,9 @@ bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit)
         b->retry_lin = address;
         b->retry_write = false;
         break;
-    case CAGE_TRAP:
-        if (show_stops_at(d, c->s.rip)) {
-            b->call_rip = c->s.rip;
-            return true;
-        }
-        before_trap(b);
-        break;
+    case CAGE_TRAP: before_trap(b); break;
+    case CAGE_STEP: trap_step(c); return true;
+    case CAGE_BREAK: b->call_rip = c->s.rip; return true;
     case CAGE_EXCEPTION: break;
     case CAGE_ASKED: return true;
     case CAGE_STUCK: give_up(b, d); return true;

@@ -30,9 +30,11 @@ static const struct pattern patterns[] = {
     {0xc7, 0x80, false, true}, /* RDPID (and RDSEED) */
 };
 
+enum { ELSEWHERE = -1 }; /* the ModRM byte: in the next page */
+
 /* Whether the bytes behind a 0F could be such an instruction's. XEND and XTEST are not, where the
  * host's processor does not know them they raise #UD as they should. */
-static bool looks_sensitive(uint8_t opcode, uint8_t modrm)
+static bool looks_sensitive(uint8_t opcode, int modrm)
 {
     bool memory = modrm < 0xc0;
     if (opcode == 0x01 && (modrm == 0xd5 || modrm == 0xd6))
@@ -43,7 +45,8 @@ static bool looks_sensitive(uint8_t opcode, uint8_t modrm)
             continue;
         if (!p->regs)
             return true;
-        if ((p->regs >> (modrm >> 3 & 7) & 1) && (memory ? p->memory : p->registers))
+        if (modrm != ELSEWHERE && (p->regs >> (modrm >> 3 & 7) & 1) &&
+            (memory ? p->memory : p->registers))
             return true;
     }
     return false;
@@ -73,6 +76,7 @@ enum { DISTANCE = 96, NOWHERE = 0xff };
 static unsigned prefixes_of(const uint8_t *bytes, unsigned all, unsigned at)
 {
     unsigned first = at > DISTANCE ? at - DISTANCE : 0, starts = 0, votes[X86_INSN_MAX] = {0};
+    unsigned all_votes = 0, most = 0;
     uint8_t leads[DISTANCE + 1] = {0}; /* where decoding from there comes upon the opcode at `at` */
     for (unsigned from = at + 1; from-- > first;) {
         struct x86_insn insn;
@@ -93,22 +97,30 @@ static unsigned prefixes_of(const uint8_t *bytes, unsigned all, unsigned at)
         if (leads[from - first] != NOWHERE)
             votes[leads[from - first]]++;
     }
-    for (unsigned i = 0; i < X86_INSN_MAX; i++)
-        if (votes[i] * 2 >= starts)
-            return i;
-    return NOWHERE;
+    /* Near a page's beginning those from among the prefixes say they are fewer. */
+    for (unsigned i = 0; i < X86_INSN_MAX; i++) {
+        all_votes += votes[i];
+        if (votes[i] >= votes[most])
+            most = i;
+    }
+    return all_votes && all_votes * 2 >= starts ? most : NOWHERE;
 }
 
-static bool may_be_sensitive(const uint8_t *bytes, unsigned at)
+/* Beside those of two bytes' opcodes: INT 4, after which Linux says no more than after #GP, and INT
+ * 80H, by which it forgets half of RAX. */
+static bool may_be_sensitive(const uint8_t *bytes, unsigned all, unsigned at)
 {
-    return bytes[at] == 0x0f && looks_sensitive(bytes[at + 1], bytes[at + 2]);
+    if (bytes[at] == 0xcd)
+        return bytes[at + 1] == 4 || bytes[at + 1] == 0x80;
+    return bytes[at] == 0x0f &&
+           looks_sensitive(bytes[at + 1], at + 2 < all ? bytes[at + 2] : ELSEWHERE);
 }
 
 unsigned sensitive_find(const uint8_t *page, uint16_t *at, unsigned most)
 {
     unsigned found = 0;
-    for (unsigned i = 0; i < PAGE - 2 && found <= most; i++) {
-        unsigned prefixes = may_be_sensitive(page, i) ? prefixes_of(page, PAGE, i) : NOWHERE;
+    for (unsigned i = 0; i < PAGE - 1 && found <= most; i++) {
+        unsigned prefixes = may_be_sensitive(page, PAGE, i) ? prefixes_of(page, PAGE, i) : NOWHERE;
         if (prefixes == NOWHERE)
             continue;
         if (found < most)
@@ -120,13 +132,18 @@ unsigned sensitive_find(const uint8_t *page, uint16_t *at, unsigned most)
 
 bool sensitive_across(const uint8_t *page, const uint8_t *next)
 {
-    uint8_t bytes[DISTANCE + 2 * X86_INSN_MAX];
-    if (page[PAGE - 1] != 0x0f && page[PAGE - 2] != 0x0f)
-        return false;
+    enum { ALL = DISTANCE + 2 * X86_INSN_MAX };
+    uint8_t bytes[ALL];
     bytes_copy(bytes, page + PAGE - DISTANCE, DISTANCE);
-    bytes_copy(bytes + DISTANCE, next, 2 * X86_INSN_MAX);
-    for (unsigned at = DISTANCE - 2; at < DISTANCE; at++)
-        if (may_be_sensitive(bytes, at) && prefixes_of(bytes, sizeof bytes, at) != NOWHERE)
+    bytes_copy(bytes + DISTANCE, next, ALL - DISTANCE);
+    for (unsigned at = DISTANCE - 2; at < DISTANCE + X86_INSN_MAX; at++) {
+        /* One that ends there is sensitive_find()'s. */
+        if (!may_be_sensitive(bytes, ALL, at) ||
+            (at == DISTANCE - 2 && may_be_sensitive(bytes, DISTANCE, at)))
+            continue;
+        unsigned prefixes = prefixes_of(bytes, ALL, at);
+        if (prefixes != NOWHERE && at - prefixes < DISTANCE)
             return true;
+    }
     return false;
 }

@@ -152,20 +152,17 @@ static bool guard_code(struct direct *d, uint64_t va, const uint8_t *code)
     unsigned found = sensitive_find(code, at, CAGE_BREAKPOINTS);
     if (found > CAGE_BREAKPOINTS)
         return false;
+    /* It may have some from when it was shown before. */
+    for (unsigned i = 0; i < CAGE_BREAKPOINTS; i++)
+        if ((d->cage->breakpoint[i] & X86_PAGE_MASK) == (va & X86_PAGE_MASK) &&
+            !cage_break(d->cage, i, 0))
+            return false;
     for (unsigned i = 0; i < found; i++) {
         unsigned n = d->next_breakpoint++ % CAGE_BREAKPOINTS;
         if (!take_breakpoint(d, n) || !cage_break(d->cage, n, (va & X86_PAGE_MASK) + at[i]))
             return false;
     }
     return true;
-}
-
-bool show_stops_at(const struct direct *d, uint64_t rip)
-{
-    for (unsigned i = 0; i < CAGE_BREAKPOINTS; i++)
-        if (d->cage->breakpoint[i] == rip)
-            return true;
-    return false;
 }
 
 /* Shows the page of code at va, where `w` leads. guarded: also if something in it is sensitive. */

@@ -40,7 +40,5 @@ bool show_data_at(struct binary_vcpu *b, struct direct *d, uint64_t at, bool wri
 bool show_has_code(const struct direct *d, uint64_t rip);
 /* Whether data, or code as data, is shown at `at`, to be read at least. */
 bool show_has(const struct direct *d, uint64_t at);
-/* Whether the cage stops before what is at rip, by a breakpoint. */
-bool show_stops_at(const struct direct *d, uint64_t rip);
 
 #endif

@@ -101,9 +101,10 @@ static void tell_causes(const struct binary_vcpu *b, struct engine_stats *out)
         if (why[i])
             rank_spent(b, out, why[i], "", &b->left[i]);
     static const char *const stopped[DIRECT_STOPS] = {
-        [CAGE_CALL] = "calls",     [CAGE_FAULT] = "faults",
-        [CAGE_TRAP] = "traps",     [CAGE_EXCEPTION] = "exceptions",
-        [CAGE_ASKED] = "requests", [CAGE_STUCK] = "no more could be mapped",
+        [CAGE_CALL] = "calls",        [CAGE_FAULT] = "faults",
+        [CAGE_TRAP] = "traps",        [CAGE_STEP] = "single steps",
+        [CAGE_BREAK] = "breakpoints", [CAGE_EXCEPTION] = "exceptions",
+        [CAGE_ASKED] = "requests",    [CAGE_STUCK] = "no more could be mapped",
         [CAGE_LOST] = "its end"};
     for (unsigned i = 0; i < DIRECT_STOPS; i++)
         rank_spent(b, out, "direct execution, until", stopped[i], &b->stopped[i]);
