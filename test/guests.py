@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs guests that check themselves (guest/) and says in TAP what each of their tests did.
 
-usage: guests.py DOPPEL ENGINE[:CPU] GUEST.elf...
+usage: guests.py DOPPEL ENGINE[:CPU] [OPTION...] GUEST.elf...
 """
 
 import json
@@ -23,10 +23,10 @@ def entry_of(doppel, engine):
     return {"usable": False, "advisable": False, "why": "there is no such engine"}
 
 
-def run(doppel, engine, cpu, guest):
+def run(doppel, engine, cpu, options, guest):
     """The guest's output lines, and why it counts as failed as a whole (or None)."""
     command = [doppel, "run", "--engine", engine, "--kernel", guest, "--memory", "64M",
-               "--debug-exit", "--console", "stdio", *(["--cpu", cpu] if cpu else [])]
+               "--debug-exit", "--console", "stdio", *(["--cpu", cpu] if cpu else []), *options]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=TIMEOUT)
@@ -46,7 +46,9 @@ def report(count, bad, text, skip):
 
 
 def main():
-    doppel, guests = sys.argv[1], sys.argv[3:]
+    doppel = sys.argv[1]
+    guests = [argument for argument in sys.argv[3:] if argument.endswith(".elf")]
+    options = [argument for argument in sys.argv[3:] if not argument.endswith(".elf")]
     engine, _, cpu = sys.argv[2].partition(":")
     entry = entry_of(doppel, engine)
     if not entry["usable"]:
@@ -55,7 +57,7 @@ def main():
     count = failed = 0
     for guest in guests:
         name = re.sub(r".*/|\.elf$", "", guest)
-        lines, why = run(doppel, engine, cpu, guest)
+        lines, why = run(doppel, engine, cpu, options, guest)
         for line in lines:
             verdict = re.match(r"(ok  |FAIL|skip) (%s .*)" % name, line)
             if not verdict:
