@@ -192,6 +192,8 @@ static void to_registers(struct x86_cpu *c, struct user_regs_struct *r)
         .eflags = x86_rflags(c),
         .fs_base = c->s.seg[X86_FS].base,
         .gs_base = c->s.seg[X86_GS].base,
+        .cs = CAGE_CS,
+        .ss = CAGE_SS,
     };
 }
 
