@@ -38,6 +38,18 @@ def test_shares_are_counted_by_both_clocks(t):
         assert all(cause["count"] > 0 and cause["ns"] > 0 for cause in told["causes"]), told
 
 
+def test_user_code_in_cages(t):
+    """From its first instruction on."""
+    t.needs_engine("binary")
+    for more in ((), ("--cpus", "2")):
+        told = boot_to_power_off(t, "--direct", "always", *more)
+        stops = {cause["name"]: cause["count"] for cause in told["causes"]
+                 if cause["name"].startswith("direct execution")}
+        assert stops.get("direct execution, until calls", 0) > 1000, told
+        assert stops.get("direct execution, until faults", 0) > 1000, told
+        assert "direct execution, until its end" not in stops, told
+
+
 def test_a_small_cache_is_recycled(t):
     t.needs_engine("binary")
     for more in ((), ("--cpus", "2")):
