@@ -675,6 +675,104 @@ static void address_spaces(void)
     write_cr4(read_cr4() & ~(unsigned long)CR4_PCIDE);
 }
 
+/* ---- pages ---- */
+
+USER(load_8, "mov (%rbx), %rax");
+USER(store_8, "mov %rax, (%rbx)");
+USER(jump, "jmp *%rbx");
+#define DATA (WINDOW + 2 * PAGE)
+
+/* One access to DATA; error: DONE, or that of the page fault that it is to raise. */
+static void touch_data(const void *code, uint64_t error)
+{
+    struct context c = user();
+    c.rbx = DATA;
+    c.rax = 0x30cd; /* INT 30H, for the jump */
+    run_code(&c, code);
+    CHECK_EQ(c.vector, error == DONE ? DONE : PF);
+    if (c.vector != PF)
+        return;
+    CHECK_EQ(c.error, error);
+    CHECK_EQ(read_cr2(), DATA);
+}
+
+static void set_data(uint64_t entry, unsigned how)
+{
+    code_table[2] = entry;
+    if (how & 1)
+        __asm__ volatile("invlpg (%0)" : : "r"(DATA) : "memory");
+    else
+        write_cr3(read_cr3());
+}
+
+static void rights_come_and_go(void)
+{
+    uint64_t page = (uint64_t)(code_pages + 2 * PAGE), all = page | P | W | U;
+    prepare();
+    for (unsigned i = 0; i < 6; i++) {
+        set_data(all, i);
+        touch_data(store_8_code, DONE);
+        touch_data(jump_code, DONE);
+        touch_data(load_8_code, DONE);
+        CHECK_EQ(code_table[2] & (A | D), A | D);
+        set_data(page | P | U, i);
+        touch_data(load_8_code, DONE);
+        touch_data(store_8_code, E_P | E_W | E_U);
+        CHECK_EQ(code_table[2] & (A | D), A);
+        set_data(all | NX, i);
+        touch_data(jump_code, E_P | E_U | E_I);
+        CHECK_EQ(code_table[2] & (A | D), 0);
+        touch_data(load_8_code, DONE);
+        CHECK_EQ(code_table[2] & (A | D), A);
+        touch_data(store_8_code, DONE);
+        CHECK_EQ(code_table[2] & (A | D), A | D);
+        set_data(page | P | W, i);
+        touch_data(load_8_code, E_P | E_U);
+        set_data(page | W | U, i);
+        touch_data(load_8_code, E_U);
+        touch_data(store_8_code, E_W | E_U);
+    }
+    map_code();
+}
+
+static void pages_are_exchanged(void)
+{
+    prepare();
+    for (unsigned i = 0; i < 12; i++) {
+        uint64_t *page = (uint64_t *)(code_pages + (2 + i / 2 % 2) * PAGE);
+        struct context c = user();
+        set_data((uint64_t)page | P | W | U, i);
+        *page = 0x1000 + i;
+        c.rbx = DATA;
+        run_code(&c, load_8_code);
+        CHECK_EQ(c.vector, DONE);
+        CHECK_EQ(c.rax, 0x1000 + i);
+    }
+    map_code();
+}
+
+/* What users write there they run there, an instruction that must be watched at times. */
+static void code_is_written(void)
+{
+    uint32_t r[4];
+    prepare();
+    cpuid(0, &r[0], &r[1], &r[2], &r[3]);
+    for (unsigned i = 0; i < 12; i++) {
+        struct context c = user();
+        c.rbx = DATA;
+        /* MOV RBX, i; or XOR EAX, EAX; CPUID; INT 30H */
+        c.rax = i % 3 ? 0xcd00000000c3c748 | (uint64_t)i << 24 : 0x30cda20fc031;
+        run_code(&c, store_8_code);
+        CHECK_EQ(c.vector, DONE);
+        *(uint16_t *)(code_pages + 2 * PAGE + 7) = 0x30cd;
+        c = user();
+        c.rbx = DATA;
+        run_code(&c, jump_code);
+        CHECK_EQ(c.vector, DONE);
+        CHECK_EQ(c.rbx, i % 3 ? i : r[1]);
+    }
+}
+
 const struct guest_test guest_tests[] = {
     {"system calls keep registers", system_calls_keep_registers},
     {"system calls must be enabled", system_calls_must_be_enabled},
@@ -691,5 +789,8 @@ const struct guest_test guest_tests[] = {
     {"vectors of a system call", vectors_of_a_system_call},
     {"vectors over a page fault", vectors_over_a_page_fault},
     {"address spaces", address_spaces},
+    {"rights come and go", rights_come_and_go},
+    {"pages are exchanged", pages_are_exchanged},
+    {"code is written", code_is_written},
     {0},
 };
