@@ -773,6 +773,32 @@ static void code_is_written(void)
     }
 }
 
+/* As low and as high as programs can be: the last page but one, where Linux has none. */
+static void code_at_either_end(void)
+{
+    static const uint8_t code[] = {0x48, 0xff, 0xc0, 0xcd, DONE}; /* INC RAX; INT 30H */
+    static uint64_t top[3][512] __attribute__((aligned(4096)));
+    static const uint64_t at[] = {0x1000,         0x7fffffffe000,     0x7ffffffff000 - sizeof code,
+                                  0x7ffffffff000, 0x7ffffffff000 - 3, 0x800000000000 - sizeof code};
+    prepare();
+    boot_pml4[255] = (uint64_t)top[0] | P | W | U;
+    top[0][511] = (uint64_t)top[1] | P | W | U;
+    top[1][511] = (uint64_t)top[2] | P | W | U;
+    top[2][510] = code_table[2];
+    top[2][511] = code_table[3];
+    write_cr3(read_cr3());
+    for (unsigned i = 0; i < 2 * ARRAY_LEN(at); i++) {
+        uint64_t rip = at[i % ARRAY_LEN(at)];
+        struct context c = user();
+        memcpy((void *)rip, code, sizeof code);
+        c.rax = 41;
+        run_code(&c, (const void *)rip);
+        CHECK_EQ(c.vector, DONE);
+        CHECK_EQ(c.rax, 42);
+        CHECK_EQ(c.rip, rip + sizeof code);
+    }
+}
+
 const struct guest_test guest_tests[] = {
     {"system calls keep registers", system_calls_keep_registers},
     {"system calls must be enabled", system_calls_must_be_enabled},
@@ -792,5 +818,6 @@ const struct guest_test guest_tests[] = {
     {"rights come and go", rights_come_and_go},
     {"pages are exchanged", pages_are_exchanged},
     {"code is written", code_is_written},
+    {"code at either end", code_at_either_end},
     {0},
 };
