@@ -133,7 +133,7 @@ unsigned sensitive_find(const uint8_t *page, uint16_t *at, unsigned most)
 bool sensitive_across(const uint8_t *page, const uint8_t *next)
 {
     enum { ALL = DISTANCE + 2 * X86_INSN_MAX };
-    uint8_t bytes[ALL];
+    uint8_t bytes[ALL] = {0};
     bytes_copy(bytes, page + PAGE - DISTANCE, DISTANCE);
     bytes_copy(bytes + DISTANCE, next, ALL - DISTANCE);
     for (unsigned at = DISTANCE - 2; at < DISTANCE + X86_INSN_MAX; at++) {
