@@ -496,6 +496,32 @@ static enum cage_stop before_guest(struct cage *c, int status, struct user_regs_
     return finish_calls(c, at) ? CAGE_ASKED : CAGE_STUCK;
 }
 
+/* Whether the signal of a fault, trap or call that has happened waits behind the present stop: it
+ * is told of next, before anything else runs. */
+static bool fault_waits(const struct cage *c)
+{
+    siginfo_t info[4];
+    struct __ptrace_peeksiginfo_args of = {.nr = ARRAY_LEN(info)};
+    long n = trace(c, PTRACE_PEEKSIGINFO, (uintptr_t)&of, (uintptr_t)info);
+    for (long i = 0; i < n; i++)
+        if (is_fault(info[i].si_signo))
+            return true;
+    return false;
+}
+
+/* Lets it run until it stops, and says why: waitpid()'s status, or -1. A request comes after what
+ * the guest has done by then. */
+static int run_to_stop(const struct cage *c, int request)
+{
+    int status;
+    do {
+        if (trace(c, request, 0, 0) != 0)
+            return -1;
+        status = wait_for(c);
+    } while (status >= 0 && event(status) && fault_waits(c));
+    return status;
+}
+
 enum cage_stop cage_run(struct cage *c, struct user_regs_struct *regs, uint64_t *address)
 {
     struct user_regs_struct r = at_work(c);
@@ -509,10 +535,9 @@ enum cage_stop cage_run(struct cage *c, struct user_regs_struct *regs, uint64_t 
         r.fs_base = regs->fs_base;
         r.gs_base = regs->gs_base;
     }
-    if (trace(c, PTRACE_SETREGS, 0, (uintptr_t)(calls ? &r : regs)) != 0 ||
-        trace(c, calls ? PTRACE_CONT : PTRACE_SYSEMU, 0, 0) != 0)
+    if (trace(c, PTRACE_SETREGS, 0, (uintptr_t)(calls ? &r : regs)) != 0)
         return CAGE_LOST;
-    int status = wait_for(c);
+    int status = run_to_stop(c, calls ? PTRACE_CONT : PTRACE_SYSEMU);
     if (status < 0 || trace(c, PTRACE_GETREGS, 0, (uintptr_t)&r) != 0)
         return CAGE_LOST;
     if (calls && is_ours(c, r.rip))

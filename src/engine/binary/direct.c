@@ -399,6 +399,8 @@ bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit)
         count_stop(b, d, 0);
     if (!d->on || !show_has_code(d, c->s.rip))
         return false;
+    if (show_is_behind(b)) /* to watch a page of code takes the right to write it away */
+        return true;
     if (!binary_fpu_to_cage(b, d->cage)) {
         give_up(b, d);
         return false;

@@ -310,6 +310,12 @@ static enum show_state look_at_all(struct binary_vcpu *b, struct direct *d)
     return gone * 2 > d->mirror.used ? SHOW_OTHER : SHOW_SAME;
 }
 
+bool show_is_behind(struct binary_vcpu *b)
+{
+    const struct gone *g = &space_now(&b->spaces)->user.gone;
+    return g->any || g->count || g->runs;
+}
+
 enum show_state show_catch_up(struct binary_vcpu *b, struct direct *d)
 {
     struct space *s = space_now(&b->spaces);
@@ -326,9 +332,9 @@ enum show_state show_catch_up(struct binary_vcpu *b, struct direct *d)
         state = SHOW_BROKEN;
     if (any)
         state = look_at_all(b, d);
-    if (g->any || g->count) { /* looking has made room in the table */
+    if (show_is_behind(b)) { /* looking has made room in the table */
         g->any = false;
-        g->count = 0;
+        g->count = g->runs = 0;
         if (!show_clear(d))
             state = SHOW_BROKEN;
     }

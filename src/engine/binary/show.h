@@ -24,6 +24,8 @@ enum show_state {
 
 /* Takes out what may not be there any more. */
 enum show_state show_catch_up(struct binary_vcpu *b, struct direct *d);
+/* Whether there is something to take out. */
+bool show_is_behind(struct binary_vcpu *b);
 /* Takes out everything. False: the cage is of no use any more. */
 bool show_clear(struct direct *d);
 /* Everything that translated code has used: what the program has done so far, it will go on to do.
