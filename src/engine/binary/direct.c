@@ -241,6 +241,7 @@ static void give_up(struct binary_vcpu *b, struct direct *d)
 
 static bool lost(struct binary_vcpu *b, struct direct *d, enum engine_exit *exit)
 {
+    binary_direct_leave(b);
     direct_end(d);
     b->failure = "engine binary: the process that ran the guest's user code was killed";
     *exit = ENGINE_FAILED;
