@@ -11,7 +11,7 @@ MEMORY_PERIOD = 0.002
 # What is the monitor's own. The guest's memory is a shared mapping and counts as RssShmem; so is
 # other memory that is mapped twice, translated code for example, which counts as "shared".
 MEMORY_FIELDS = ("RssAnon", "RssFile", "VmPTE")
-SHARED_PERIOD = 15
+SHARED_PERIOD = 5
 GUEST_MEMORY = ("guest-memory", "memory-backend-memfd")
 
 
@@ -31,6 +31,24 @@ def processor_time(clock):
         return time.clock_gettime(clock)
     except OSError:  # the process has ended, and its clock with it
         return math.nan
+
+
+def children_of(pid):
+    """The processes that a monitor runs user code of its guest in, or none."""
+    found = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as f:
+                found += map(int, f.read().split())
+    except OSError:  # it has ended, or the kernel does not tell
+        pass
+    return found
+
+
+def family_time(pid):
+    """Processor time of a process and those of its children that are there."""
+    times = [processor_time(processor_clock(p)) for p in children_of(pid)]
+    return processor_time(processor_clock(pid)) + sum(t for t in times if not math.isnan(t))
 
 
 def tree_time(root):
@@ -100,6 +118,16 @@ def shared_memory(pid):
     return total
 
 
+def own_memory(pid):
+    """KiB that a process holds itself."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+            fields = dict(line.split(":", 1) for line in status)
+    except OSError:
+        return 0
+    return sum(int(fields[f].split()[0]) for f in MEMORY_FIELDS if f in fields)
+
+
 class MemorySampler(threading.Thread):
     """The peak of what a process holds resident itself, in KiB."""
 
@@ -112,18 +140,19 @@ class MemorySampler(threading.Thread):
         self.done = threading.Event()
 
     def run(self):
-        shared, looked = 0, -math.inf
+        shared, looked, others = 0, -math.inf, 0
         while not self.done.wait(self.period):
             try:
                 if time.monotonic() - looked >= SHARED_PERIOD:
                     shared, looked = shared_memory(self.pid), time.monotonic()
+                    others = sum(map(own_memory, children_of(self.pid)))
                 with open(self.path, encoding="ascii", errors="replace") as status:
                     fields = dict(line.split(":", 1) for line in status)
             except (OSError, ValueError):
                 return
             # A process that has ended, and waits to be asked how, has none of these.
             now = {f: int(fields[f].split()[0]) for f in MEMORY_FIELDS if f in fields}
-            now["shared"] = shared
+            now["shared"] = shared + others
             total = sum(now.values())
             if total > self.peak["total"]:
                 self.peak = {"total": total, **now}
@@ -170,7 +199,6 @@ class Run:
 
     def _watch(self, process, marks, start):
         tail = []
-        clock = processor_clock(process.pid)
         for line in process.stdout:
             self.watchdog.heard.set()
             tail = tail[-20:] + [line]
@@ -178,7 +206,7 @@ class Run:
                 # Terminals' escape sequences may come before what a guest prints first.
                 at = line.find(text)
                 if at >= 0:
-                    used = tree_time(process.pid) if self.tree else processor_time(clock)
+                    used = (tree_time if self.tree else family_time)(process.pid)
                     self.marks.append(Mark(line[at:].strip(), time.monotonic() - start, used))
                     if self.on_mark:
                         self.on_mark(self.marks[-1].text)
