@@ -45,10 +45,15 @@ static uint64_t code_at(const struct cage *c)
     return c->base + sizeof(struct header);
 }
 
-/* Where a place in cage_code.S is, in the cage. */
+/* How far a place in cage_code.S is from its beginning; and where it is, in the cage. */
+static size_t offset_of(const uint8_t *place)
+{
+    return (uintptr_t)place - (uintptr_t)cage_code;
+}
+
 static uint64_t place_at(const struct cage *c, const uint8_t *place)
 {
-    return code_at(c) + (uint64_t)(place - cage_code);
+    return code_at(c) + offset_of(place);
 }
 
 /* A program of one segment, that Linux loads at c->base. */
@@ -73,7 +78,7 @@ static bool write_image(const struct cage *c, int fd)
                  .p_memsz = IMAGE_SIZE,
                  .p_align = PAGE},
     };
-    size_t code = (size_t)(cage_code_end - cage_code);
+    size_t code = offset_of(cage_code_end);
     return ftruncate(fd, IMAGE_SIZE) == 0 && pwrite(fd, &h, sizeof h, 0) == sizeof h &&
            pwrite(fd, cage_code, code, sizeof h) == (ssize_t)code;
 }
@@ -472,13 +477,12 @@ static void write_frame(struct cage *c, const struct user_regs_struct *r)
     const uint64_t frame[] = {r->eflags, r->rax, r->rcx, r->rdx, r->rbx, r->rbp,
                               r->rsi,    r->rdi, r->r8,  r->r9,  r->r10, r->r11,
                               r->r12,    r->r13, r->r14, r->r15, r->rsp, r->rip};
-    bytes_copy(c->image + sizeof(struct header) + (cage_code_frame - cage_code), frame,
-               sizeof frame);
+    bytes_copy(c->image + sizeof(struct header) + offset_of(cage_code_frame), frame, sizeof frame);
 }
 
 static bool is_ours(const struct cage *c, uint64_t rip)
 {
-    return rip - code_at(c) < (uint64_t)(cage_code_frame - cage_code);
+    return rip - code_at(c) < offset_of(cage_code_frame);
 }
 
 /* Stopped for the status while it was still about the monitor's calls, or about to go on from
