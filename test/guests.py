@@ -11,6 +11,8 @@ import sys
 
 PASSED = 0x10 << 1 | 1  # what a guest that passed makes the monitor's exit status
 TIMEOUT = 120
+# Guests that a /dev/kvm that works in software can't run right, as it executes user code unseen.
+BEYOND_SOFTWARE_KVM = {"direct"}
 
 
 def entry_of(doppel, engine):
@@ -57,6 +59,8 @@ def main():
     count = failed = 0
     for guest in guests:
         name = re.sub(r".*/|\.elf$", "", guest)
+        unseen = engine == "hardware" and not entry["advisable"] and name in BEYOND_SOFTWARE_KVM
+        excuse = "this /dev/kvm works in software, and runs user code unseen" if unseen else None
         lines, why = run(doppel, engine, cpu, options, guest)
         for line in lines:
             verdict = re.match(r"(ok  |FAIL|skip) (%s .*)" % name, line)
@@ -64,10 +68,13 @@ def main():
                 print("#", line)
                 continue
             count += 1
-            skip = "the guest can't tell" if verdict[1] == "skip" else None
-            failed += report(count, verdict[1] == "FAIL", verdict[2], skip)
+            bad = verdict[1] == "FAIL"
+            skip = "the guest can't tell" if verdict[1] == "skip" else excuse if bad else None
+            failed += report(count, bad, verdict[2], skip)
         count += 1
-        failed += report(count, why is not None, "%s ends well%s" % (name, " (%s)" % why if why else ""), None)
+        failed += report(count, why is not None,
+                         "%s ends well%s" % (name, " (%s)" % why if why else ""),
+                         excuse if why else None)
         sys.stdout.flush()
     print("1..%d" % count)
     return failed != 0
