@@ -3,6 +3,7 @@
  */
 #include "test.h"
 
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -106,6 +107,21 @@ TEST(tells_traps_from_each_other)
     cage_destroy(c);
 }
 
+TEST(wakes_nobody_but_its_tracer)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* as vCPU threads do */
+    CAGE(c, 0x0f, 0x05);                        /* SYSCALL */
+    struct user_regs_struct r = from(code_at);
+    uint64_t address;
+    CHECK_EQ(cage_run(c, &r, &address), CAGE_CALL);
+    CHECK_EQ(sigpending(&signals), 0);
+    CHECK(!sigismember(&signals, SIGCHLD));
+    cage_destroy(c);
+}
+
 TEST(is_interrupted)
 {
     CAGE(c, 0xeb, 0xfe); /* JMP to itself */
@@ -165,4 +181,5 @@ TEST(its_own_code_does_nothing_for_the_guest)
 }
 
 TESTS(T(runs_to_a_system_call), T(tells_of_faults_and_goes_on), T(tells_traps_from_each_other),
-      T(is_interrupted), T(is_cleared), T(its_own_code_does_nothing_for_the_guest))
+      T(wakes_nobody_but_its_tracer), T(is_interrupted), T(is_cleared),
+      T(its_own_code_does_nothing_for_the_guest))

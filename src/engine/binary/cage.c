@@ -353,6 +353,17 @@ static bool make(struct cage *c, int memory_fd, struct error *err)
     return true;
 }
 
+/* Its tracer waits for it, and nobody else is to be woken at each stop: vCPU threads block signals,
+ * so that SIGCHLD, which by default nobody gets, would go to whatever thread does not. */
+static void be_quiet_about_stops(void)
+{
+    struct sigaction a;
+    if (sigaction(SIGCHLD, NULL, &a) == 0 && !(a.sa_flags & SA_NOCLDSTOP)) {
+        a.sa_flags |= SA_NOCLDSTOP;
+        sigaction(SIGCHLD, &a, NULL);
+    }
+}
+
 struct cage *cage_create(int memory_fd, struct error *err)
 {
     struct cage *c = calloc(1, sizeof *c);
@@ -360,6 +371,7 @@ struct cage *cage_create(int memory_fd, struct error *err)
         error_set(err, "no memory");
         return NULL;
     }
+    be_quiet_about_stops();
     c->pid = -1;
     c->cpu = -1;
     c->tracer = gettid();
