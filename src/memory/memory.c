@@ -263,7 +263,7 @@ bool memory_discard(struct memory *m, uint64_t gpa, uint64_t n)
         uint8_t *hva;
         uint64_t part = piece(m, at, left, &hva);
         if (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                      (off_t)(r->offset + (at - r->gpa)), (off_t)part) != 0)
+                      (off_t)memory_offset(r, at), (off_t)part) != 0)
             memset(hva, 0, part);
         at += part;
         left -= part;

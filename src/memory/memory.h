@@ -67,6 +67,12 @@ static inline const struct memory_region *memory_find(const struct memory *m, ui
     return NULL;
 }
 
+/* Where gpa, which the region holds, is in the memfd: what numbers RAM without its holes. */
+static inline uint64_t memory_offset(const struct memory_region *r, uint64_t gpa)
+{
+    return r->offset + (gpa - r->gpa);
+}
+
 /* The host address of RAM at gpa, or NULL. Valid to the end of that page at least. */
 static inline uint8_t *memory_hva(const struct memory *m, uint64_t gpa)
 {

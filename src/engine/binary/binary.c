@@ -43,7 +43,7 @@ static void watch(struct engine_vm *vm, uint64_t gpa)
     for (unsigned i = 0; r && i < vm->created; i++) {
         struct binary_vcpu *b = binary_of(vm->vcpu[i]);
         if (b)
-            spaces_protect(&b->spaces, r->offset + (gpa - r->gpa));
+            spaces_protect(&b->spaces, memory_offset(r, gpa));
     }
 }
 

@@ -114,7 +114,7 @@ static bool enter_page(struct binary_vcpu *b, struct table *t, uint64_t lin,
     if (!table_is_ready(t, lin))
         binary_outside(b);
     b->filled++;
-    return table_fill(t, lin, r->offset + (w->gpa - r->gpa), w->writable && !is_watched(m, w->gpa),
+    return table_fill(t, lin, memory_offset(r, w->gpa), w->writable && !is_watched(m, w->gpa),
                       w->global);
 }
 
@@ -169,8 +169,7 @@ bool binary_fill(struct binary_vcpu *b, uint64_t lin, bool write)
 /* Of the guest's byte at gpa in the bits of struct binary_vm. */
 static uint64_t ram_offset(const struct binary_vcpu *b, uint64_t gpa)
 {
-    const struct memory_region *r = memory_find(b->v->vm->memory, gpa);
-    return r->offset + (gpa - r->gpa);
+    return memory_offset(memory_find(b->v->vm->memory, gpa), gpa);
 }
 
 static void mark(uint8_t *marks, uint64_t offset)

@@ -13,7 +13,7 @@ enum { VERDICT_NONE, VERDICT_LOOKING, VERDICT_PLAIN, VERDICT_GUARDED, VERDICT_NE
 void show_written(struct binary_vm *vm, uint64_t gpa)
 {
     const struct memory_region *r = memory_find(vm->vm->memory, gpa);
-    _Atomic uint8_t *verdict = &vm->verdict[(r->offset + (gpa - r->gpa)) >> MEMORY_PAGE_BITS];
+    _Atomic uint8_t *verdict = &vm->verdict[memory_offset(r, gpa) >> MEMORY_PAGE_BITS];
     if (atomic_exchange(verdict, VERDICT_NONE) <= VERDICT_LOOKING)
         return;
     for (unsigned i = 0; i < vm->vm->created; i++) {
@@ -172,7 +172,7 @@ static bool show_code(struct binary_vcpu *b, struct direct *d, uint64_t va,
     const struct memory_region *r = memory_find(b->v->vm->memory, w->gpa);
     if (!r || !w->executable || !w->readable)
         return false;
-    uint64_t offset = (r->offset + (w->gpa - r->gpa)) & X86_PAGE_MASK;
+    uint64_t offset = memory_offset(r, w->gpa) & X86_PAGE_MASK;
     const uint8_t *before = shown_code(b, d, va - MEMORY_PAGE_SIZE), *code = ram_at(b, offset),
                   *behind = shown_code(b, d, va + MEMORY_PAGE_SIZE);
     if ((before && sensitive_across(before, code)) || (behind && sensitive_across(code, behind)))
@@ -213,7 +213,7 @@ static void show_entry(struct binary_vcpu *b, struct direct *d, const struct fil
         const struct memory_region *r;
         if (x86_walk(&b->v->cpu, va, X86_PEEK, X86_AS_USER, &w) &&
             (r = memory_find(b->v->vm->memory, w.gpa)) &&
-            (r->offset + (w.gpa - r->gpa)) >> MEMORY_PAGE_BITS == f->page)
+            memory_offset(r, w.gpa) >> MEMORY_PAGE_BITS == f->page)
             show_data(b, d, va);
     }
 }
@@ -265,7 +265,7 @@ static bool still_right(struct binary_vcpu *b, const struct mirror_page *p)
     if (!x86_walk(&b->v->cpu, p->va, X86_PEEK, X86_AS_USER, &w))
         return false;
     const struct memory_region *r = memory_find(b->v->vm->memory, w.gpa);
-    if (!r || (r->offset + (w.gpa - r->gpa)) >> MEMORY_PAGE_BITS != p->page)
+    if (!r || memory_offset(r, w.gpa) >> MEMORY_PAGE_BITS != p->page)
         return false;
     if (p->rights & CAGE_EXECUTE)
         return w.executable &&

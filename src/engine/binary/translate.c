@@ -238,7 +238,7 @@ uint32_t binary_translate(struct binary_vm *vm, struct engine_vcpu *v, uint64_t 
     block.near = (uint16_t)(t.e.at - t.start);
     count_block(&t);
     struct point *point = &c->point[c->points];
-    unsigned n = translate_insns(&t, point, region->offset + (page_gpa - region->gpa));
+    unsigned n = translate_insns(&t, point, memory_offset(region, page_gpa));
     if (n == 0)
         return NO_BLOCK;
     while (t.e.at - t.start < block.near + CODE_STALE_BYTES)
