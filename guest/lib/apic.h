@@ -1,44 +1,12 @@
-/* Registers of the local APIC (SDM 3, table 10-1), and where its page is. */
+/* The local APIC, which is at its page of memory. */
 #ifndef GUEST_APIC_H
 #define GUEST_APIC_H
 
 #include <stdint.h>
 
-#define APIC 0xfee00000ul
+#include "apic_registers.h"
 
-enum {
-    ID = 0x20,
-    VERSION = 0x30,
-    TPR = 0x80,
-    PPR = 0xa0,
-    EOI = 0xb0,
-    LDR = 0xd0,
-    DFR = 0xe0,
-    SVR = 0xf0,
-    ISR = 0x100,
-    TMR = 0x180,
-    IRR = 0x200,
-    ESR = 0x280,
-    ICR = 0x300,
-    ICR_HIGH = 0x310,
-    LVT_TIMER = 0x320,
-    LVT_THERMAL = 0x330,
-    LVT_PERF = 0x340,
-    LVT_LINT0 = 0x350,
-    LVT_LINT1 = 0x360,
-    LVT_ERROR = 0x370,
-    INITIAL = 0x380,
-    CURRENT = 0x390,
-    DIVIDE = 0x3e0,
-};
-enum {
-    MASKED = 1 << 16,
-    PERIODIC = 1 << 17,
-    DEADLINE = 2 << 17,
-    EXTINT = 7 << 8,
-    BY_ONE = 0xb,             /* of the timer's divider */
-    SELF = 1 << 18 | 1 << 14, /* of the ICR: a fixed interrupt to the sender */
-};
+#define APIC 0xfee00000ul
 
 static inline uint32_t apic_get(unsigned reg)
 {

@@ -4,8 +4,8 @@
 #include "device/apic.h"
 #include "device/ioapic.h"
 #include "device/lapic.h"
+#include "guest/lib/apic_registers.h"
 
-#include "apic_registers.h"
 #include "device_fixture.h"
 
 enum { MSEC = 1000000 };

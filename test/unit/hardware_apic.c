@@ -3,9 +3,9 @@
  * waits where they are. Where there is no KVM, or it can't keep them, all of it is skipped.
  */
 #define RIG_ENGINE engine_hardware
-#include "apic_registers.h"
 #include "emulate_rig.h"
 #include "engine/hardware/hardware.h"
+#include "guest/lib/apic_registers.h"
 
 #define XAPIC  UINT64_C(0xfee00900)
 #define X2APIC (XAPIC | 1 << 10)

@@ -1,7 +1,7 @@
-/* Registers of the local APIC's page (SDM 3, table 10-1), and bits of theirs, as tests name them.
- */
-#ifndef DOPPEL_APIC_REGISTERS_H
-#define DOPPEL_APIC_REGISTERS_H
+/* Registers of the local APIC's page (SDM 3, table 10-1), and bits of theirs, by the names that
+ * guests and tests have for them. */
+#ifndef GUEST_APIC_REGISTERS_H
+#define GUEST_APIC_REGISTERS_H
 
 enum {
     ID = 0x20,
@@ -33,7 +33,8 @@ enum {
     PERIODIC = 1 << 17,
     DEADLINE = 2 << 17,
     EXTINT = 7 << 8,
-    BY_ONE = 0xb, /* of the timer's divider */
+    BY_ONE = 0xb,             /* of the timer's divider */
+    SELF = 1 << 18 | 1 << 14, /* of the ICR: a fixed interrupt to the sender */
 };
 
 #endif
