@@ -10,6 +10,7 @@
 
 #include <signal.h>
 
+#include "engine/binary/cage.h"
 #include "engine/binary/code.h"
 #include "engine/binary/direct.h"
 #include "engine/binary/layout.h"
@@ -174,7 +175,7 @@ struct spent {
     uint64_t count, cycles;
 };
 
-enum { DIRECTS = 8, DIRECT_STOPS = 9 }; /* enum cage_stop */
+enum { DIRECTS = 8 };
 
 /* This engine's part of a vCPU. */
 struct binary_vcpu {
@@ -230,7 +231,7 @@ struct binary_vcpu {
     uint64_t user_faults;     /* that were the guest's, in user code */
     const struct cage *stays; /* that it is kept on one processor with */
     uint64_t met;             /* since when, on the host's time-stamp counter */
-    struct spent stopped[DIRECT_STOPS]; /* runs of cages, by what ended them */
+    struct spent stopped[CAGE_STOPS]; /* runs of cages, by what ended them */
     struct spent *cause[2]; /* by form: instructions executed in C, as translated, and by a fault */
 };
 

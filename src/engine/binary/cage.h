@@ -38,6 +38,7 @@ enum cage_stop {
     CAGE_ASKED,     /* cage_interrupt() */
     CAGE_STUCK,     /* nothing ran: something could not be mapped; it is of no more use */
     CAGE_LOST,      /* the process is gone, and what it computed with it */
+    CAGE_STOPS
 };
 
 struct cage_call {

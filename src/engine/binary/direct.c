@@ -420,6 +420,7 @@ bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit)
     case CAGE_TRAP: before_trap(b); break;
     case CAGE_STEP: trap_step(c); return true;
     case CAGE_BREAK: b->call_rip = c->s.rip; return true;
+    case CAGE_STOPS:
     case CAGE_EXCEPTION: break;
     case CAGE_ASKED: return true;
     case CAGE_STUCK: give_up(b, d); return true;

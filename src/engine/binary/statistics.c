@@ -100,13 +100,13 @@ static void tell_causes(const struct binary_vcpu *b, struct engine_stats *out)
     for (unsigned i = 0; i < LEAVE_REASONS; i++)
         if (why[i])
             rank_spent(b, out, why[i], "", &b->left[i]);
-    static const char *const stopped[DIRECT_STOPS] = {
+    static const char *const stopped[CAGE_STOPS] = {
         [CAGE_CALL] = "calls",        [CAGE_FAULT] = "faults",
         [CAGE_TRAP] = "traps",        [CAGE_STEP] = "single steps",
         [CAGE_BREAK] = "breakpoints", [CAGE_EXCEPTION] = "exceptions",
         [CAGE_ASKED] = "requests",    [CAGE_STUCK] = "no more could be mapped",
         [CAGE_LOST] = "its end"};
-    for (unsigned i = 0; i < DIRECT_STOPS; i++)
+    for (unsigned i = 0; i < CAGE_STOPS; i++)
         rank_spent(b, out, "direct execution, until", stopped[i], &b->stopped[i]);
     for (unsigned i = 0; i < x86_form_count; i++) {
         const struct spent *as_made = &b->cause[0][i], *by_fault = &b->cause[1][i];
