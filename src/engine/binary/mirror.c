@@ -2,13 +2,15 @@
 
 #include <stdlib.h>
 
+#include "engine/binary/table.h"
+
 enum { FIRST_ROOM = 1024 };
 
 /* Where the page with the index is, or the place for it. There is one. */
 static struct mirror_page *place(const struct mirror *m, uint32_t index)
 {
     uint32_t i = index * UINT32_C(0x9e3779b1) >> 7;
-    while (m->slot[i & (m->room - 1)].va && mirror_index(m->slot[i & (m->room - 1)].va) != index)
+    while (m->slot[i & (m->room - 1)].va && table_index(m->slot[i & (m->room - 1)].va) != index)
         i++;
     return &m->slot[i & (m->room - 1)];
 }
@@ -29,7 +31,7 @@ static bool grow(struct mirror *m)
     for (uint32_t i = 0; i < m->room; i++) {
         if (!m->slot[i].rights)
             continue;
-        *place(&larger, mirror_index(m->slot[i].va)) = m->slot[i];
+        *place(&larger, table_index(m->slot[i].va)) = m->slot[i];
         larger.used++;
     }
     free(m->slot);
@@ -41,7 +43,7 @@ bool mirror_put(struct mirror *m, uint64_t va, uint32_t page, unsigned rights)
 {
     if (m->used * 2 >= m->room && !grow(m))
         return false;
-    struct mirror_page *p = place(m, mirror_index(va));
+    struct mirror_page *p = place(m, table_index(va));
     m->used += !p->va;
     *p = (struct mirror_page){va, page, rights};
     return true;

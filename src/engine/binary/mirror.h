@@ -22,16 +22,11 @@ struct mirror {
     uint32_t room, used; /* places; those that were ever used */
 };
 
-/* The page with the index that is there now, or NULL. */
+/* The page with that table_index() that is there now, or NULL. */
 struct mirror_page *mirror_at(const struct mirror *m, uint32_t index);
 /* rights: not 0. False: there is no memory. */
 bool mirror_put(struct mirror *m, uint64_t va, uint32_t page, unsigned rights);
 /* Forgets all, and gives the memory back. */
 void mirror_clear(struct mirror *m);
-
-static inline uint32_t mirror_index(uint64_t va)
-{
-    return (uint32_t)(va >> 12);
-}
 
 #endif

@@ -4,10 +4,9 @@
 
 #include "base/bits.h"
 #include "base/bytes.h"
+#include "memory/memory.h"
 #include "x86/cpu.h"
 #include "x86/insn.h"
-
-enum { PAGE = 4096 };
 
 /* Instructions that are sensitive without being privileged, all of two bytes' opcodes (SDM 2, table
  * A-3), by the second and what ModRM must have. (With selectors, PUSHF and POPF, code in a cage
@@ -119,8 +118,10 @@ static bool may_be_sensitive(const uint8_t *bytes, unsigned all, unsigned at)
 unsigned sensitive_find(const uint8_t *page, uint16_t *at, unsigned most)
 {
     unsigned found = 0;
-    for (unsigned i = 0; i < PAGE - 1 && found <= most; i++) {
-        unsigned prefixes = may_be_sensitive(page, PAGE, i) ? prefixes_of(page, PAGE, i) : NOWHERE;
+    for (unsigned i = 0; i < MEMORY_PAGE_SIZE - 1 && found <= most; i++) {
+        unsigned prefixes = may_be_sensitive(page, MEMORY_PAGE_SIZE, i)
+                                ? prefixes_of(page, MEMORY_PAGE_SIZE, i)
+                                : NOWHERE;
         if (prefixes == NOWHERE)
             continue;
         if (found < most)
@@ -134,7 +135,7 @@ bool sensitive_across(const uint8_t *page, const uint8_t *next)
 {
     enum { ALL = DISTANCE + 2 * X86_INSN_MAX };
     uint8_t bytes[ALL] = {0};
-    bytes_copy(bytes, page + PAGE - DISTANCE, DISTANCE);
+    bytes_copy(bytes, page + MEMORY_PAGE_SIZE - DISTANCE, DISTANCE);
     bytes_copy(bytes + DISTANCE, next, ALL - DISTANCE);
     for (unsigned at = DISTANCE - 2; at < DISTANCE + X86_INSN_MAX; at++) {
         /* One that ends there is sensitive_find()'s. */

@@ -69,7 +69,7 @@ bool show_clear(struct direct *d)
 /* The page at va is to be that at `offset` in RAM. */
 static bool show(struct direct *d, uint64_t va, uint64_t offset, unsigned rights)
 {
-    const struct mirror_page *p = mirror_at(&d->mirror, mirror_index(va));
+    const struct mirror_page *p = mirror_at(&d->mirror, table_index(va));
     uint32_t page = (uint32_t)(offset >> MEMORY_PAGE_BITS);
     va &= X86_PAGE_MASK;
     if (p && p->va == va && p->page == page && p->rights == rights)
@@ -98,7 +98,7 @@ static bool hide(struct direct *d, struct mirror_page *p)
 
 static const struct mirror_page *shown(const struct direct *d, uint64_t va)
 {
-    const struct mirror_page *p = mirror_at(&d->mirror, mirror_index(va));
+    const struct mirror_page *p = mirror_at(&d->mirror, table_index(va));
     return p && p->va == (va & X86_PAGE_MASK) ? p : NULL;
 }
 
@@ -138,7 +138,7 @@ static const uint8_t *shown_code(const struct binary_vcpu *b, const struct direc
 static bool take_breakpoint(struct direct *d, unsigned n)
 {
     uint64_t page = d->cage->breakpoint[n] & X86_PAGE_MASK;
-    struct mirror_page *p = mirror_at(&d->mirror, mirror_index(page));
+    struct mirror_page *p = mirror_at(&d->mirror, table_index(page));
     for (unsigned i = 0; page && i < CAGE_BREAKPOINTS; i++)
         if ((d->cage->breakpoint[i] & X86_PAGE_MASK) == page && !cage_break(d->cage, i, 0))
             return false;
@@ -195,7 +195,7 @@ static void show_neighbours(struct binary_vcpu *b, struct direct *d, uint64_t va
     for (unsigned i = 0; i < NEIGHBOURS; i++) {
         uint64_t at = first + i * (uint64_t)MEMORY_PAGE_SIZE;
         struct x86_walk w;
-        if (mirror_at(&d->mirror, mirror_index(at)))
+        if (mirror_at(&d->mirror, table_index(at)))
             continue;
         if (!code)
             show_data(b, d, at);

@@ -76,11 +76,6 @@ void table_destroy(struct table *t)
 
 /* ---- entries ---- */
 
-static uint32_t index_of(uint64_t va)
-{
-    return (uint32_t)(va >> MEMORY_PAGE_BITS);
-}
-
 /* The addend of a page that is nowhere. */
 static uint64_t missing(const struct table *t, uint32_t index)
 {
@@ -187,13 +182,13 @@ bool table_is_ready(const struct table *t, uint64_t va)
     for (unsigned i = 0; i < JOURNALS; i++)
         if (t->journal[i].count == t->journal[i].room)
             return false;
-    return is_open(t, index_of(va));
+    return is_open(t, table_index(va));
 }
 
 bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable, bool global)
 {
     uint64_t page = va & ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
-    uint32_t index = index_of(va);
+    uint32_t index = table_index(va);
     offset &= ~(uint64_t)(MEMORY_PAGE_SIZE - 1);
     if (!is_open(t, index) && !open_page(t, index))
         return false;
@@ -208,7 +203,7 @@ bool table_fill(struct table *t, uint64_t va, uint64_t offset, bool writable, bo
 
 void table_drop(struct table *t, uint64_t va)
 {
-    uint32_t index = index_of(va);
+    uint32_t index = table_index(va);
     if (is_open(t, index))
         t->entry[index] = missing(t, index);
     note_gone(t, index); /* who looks may know more than the entries */
@@ -216,7 +211,7 @@ void table_drop(struct table *t, uint64_t va)
 
 void table_drop_large(struct table *t, uint64_t va, unsigned bits)
 {
-    uint32_t first = index_of(va);
+    uint32_t first = table_index(va);
     for (uint32_t i = 0; i < BIT(bits - MEMORY_PAGE_BITS); i += ENTRIES_PER_PAGE) {
         if (is_open(t, first + i))
             clear_page(t, first + i);
@@ -276,7 +271,7 @@ static bool in_window(uint64_t host, uintptr_t window, uint64_t size)
 bool table_page(const struct table *t, uint64_t va, uint64_t *offset, bool *writable)
 {
     const struct windows *w = t->windows;
-    uint32_t index = index_of(va);
+    uint32_t index = table_index(va);
     if (!is_open(t, index))
         return false;
     uint64_t host = leads_to(t, index);

@@ -32,6 +32,12 @@
 #define TABLE_BYTES   (TABLE_ENTRIES * 8)
 enum { ENTRIES_PER_PAGE = MEMORY_PAGE_SIZE / 8 };
 
+/* Of the entry for va's page. */
+static inline uint32_t table_index(uint64_t va)
+{
+    return (uint32_t)(va >> MEMORY_PAGE_BITS);
+}
+
 /* One filled entry: its index and the number of its page in RAM (from offset 0). */
 struct filled {
     uint32_t index;
