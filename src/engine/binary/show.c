@@ -173,11 +173,11 @@ static bool show_code(struct binary_vcpu *b, struct direct *d, uint64_t va,
     if (!r || !w->executable || !w->readable)
         return false;
     uint64_t offset = memory_offset(r, w->gpa) & X86_PAGE_MASK;
+    if (!guarded && atomic_load(verdict_at(b, offset)) != VERDICT_PLAIN)
+        return false;
     const uint8_t *before = shown_code(b, d, va - MEMORY_PAGE_SIZE), *code = ram_at(b, offset),
                   *behind = shown_code(b, d, va + MEMORY_PAGE_SIZE);
     if ((before && sensitive_across(before, code)) || (behind && sensitive_across(code, behind)))
-        return false;
-    if (!guarded && atomic_load(verdict_at(b, offset)) != VERDICT_PLAIN)
         return false;
     uint8_t verdict = judge(b, w->gpa & X86_PAGE_MASK, offset);
     if (verdict == VERDICT_GUARDED ? !guarded || !guard_code(d, va, code)
