@@ -70,6 +70,7 @@ enum {
     CR4_OSFXSR = 1u << 9,
     CR4_OSXMMEXCPT = 1u << 10,
     CR4_UMIP = 1u << 11,
+    CR4_VMXE = 1u << 13,
     CR4_FSGSBASE = 1u << 16,
     CR4_PCIDE = 1u << 17,
     CR4_OSXSAVE = 1u << 18,

@@ -88,9 +88,14 @@ TEST(cr3_and_cr4_have_reserved_bits)
     CHECK_EQ(write_cr(f, 3, cr3 | BIT(40)), X86_GP);
     CHECK_EQ(write_cr(f, 3, cr3 | BIT(63)), X86_GP);
     CHECK_EQ(c->s.cr3, cr3);
-    CHECK_EQ(write_cr(f, 4, c->s.cr4 | 1u << 13), X86_GP); /* VMXE */
+    CHECK_EQ(write_cr(f, 4, c->s.cr4 | CR4_VMXE), X86_GP);
     CHECK_EQ(write_cr(f, 4, c->s.cr4 | BIT(32)), X86_GP);
     CHECK_EQ(write_cr(f, 4, c->s.cr4 | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_UMIP), -1);
+    c->s.cr4 |= CR4_VMXE; /* a processor with more has let it be set */
+    CHECK_EQ(write_cr(f, 4, c->s.cr4 | CR4_TSD), -1);
+    CHECK((c->s.cr4 & CR4_VMXE) && (c->s.cr4 & CR4_TSD));
+    CHECK_EQ(write_cr(f, 4, c->s.cr4 & ~(uint64_t)(CR4_VMXE | CR4_TSD)), -1);
+    CHECK_EQ(write_cr(f, 4, c->s.cr4 | CR4_VMXE), X86_GP);
 
     /* PCIDs: only in long mode, only from PCID 0, and paging can't be left with them. */
     CHECK_EQ(write_cr(f, 3, cr3 | 5), -1);

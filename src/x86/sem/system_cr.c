@@ -95,7 +95,8 @@ static void write_cr4(struct x86_cpu *c, uint64_t v)
     uint64_t changed = v ^ c->s.cr4;
     uint64_t pdpte_bits = CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP;
     uint64_t paging_bits = pdpte_bits | CR4_PCIDE | CR4_SMAP | CR4_PKE;
-    if (v & ~CR4_MODELLED)
+    /* One of KVM's guests may have VMX, and KVM gives up on an instruction that comes later. */
+    if (v & ~(CR4_MODELLED | (c->s.cr4 & CR4_VMXE)))
         x86_raise_gp0(c);
     if (c->long_mode && !(v & CR4_PAE))
         x86_raise_gp0(c);
