@@ -128,6 +128,10 @@ struct engine {
      * gives all. */
     bool (*limit)(struct x86_model *model, struct error *err);
 
+    /* What the guest has that states do not tell ("performance counters"), or NULL. A NULL member:
+     * nothing. */
+    const char *(*untold)(const struct engine_vm *vm);
+
     bool (*vm_create)(struct engine_vm **vm, struct memory *memory, const struct x86_model *model,
                       unsigned vcpus, struct error *err);
     /* Called instead of vm_create() where it is not NULL: an engine that is made of others finds

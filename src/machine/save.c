@@ -205,13 +205,21 @@ static bool load(struct machine *m, struct archive *from, struct error *err)
     return with_buffers(m, from, load_chunks, err);
 }
 
+static bool refuse_to_save(const struct machine *m, struct error *err)
+{
+    const struct engine *e = m->config.engine;
+    const char *untold = e->untold ? e->untold(m->vm) : NULL;
+    return error_usage(err,
+                       "--cpu host: such a guest can't be saved, since no other processor may have "
+                       "what it uses%s%s; use --cpu %s",
+                       untold ? ", and KVM alone has the state of its " : "", untold ? untold : "",
+                       x86_model_at(0)->name);
+}
+
 bool machine_save(struct machine *m, struct archive *to, struct error *err)
 {
     if (m->model->host)
-        return error_usage(err,
-                           "--cpu host: such a guest can't be saved, since no other processor may "
-                           "have what it uses; use --cpu %s",
-                           x86_model_at(0)->name);
+        return refuse_to_save(m, err);
     machine_lock(m);
     bool done = save(m, to, err);
     machine_unlock(m);

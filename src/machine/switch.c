@@ -17,7 +17,9 @@ static bool carries_model(const struct machine *m, const struct engine *e, struc
     if (!m->model->host)
         return true;
     if (m->config.other_count)
-        return error_usage(err, "--cpu host: such a guest can't change engines; use --cpu %s",
+        return error_usage(err,
+                           "--cpu host: such a guest can't change engines, since each has what the "
+                           "host adds in a form of its own; use --cpu %s",
                            x86_model_at(0)->name);
     return e->host_model ||
            error_usage(err, "--cpu host: engine %s does not know what the host adds; use --cpu %s",

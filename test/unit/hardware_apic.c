@@ -406,6 +406,58 @@ TEST(an_interrupt_of_the_8259s_is_pending_or_not_asked_for)
     }
 }
 
+static int give_vector(void *ctx)
+{
+    return acknowledged++ == 0 ? 0x50 : -1;
+}
+
+static void stop_in_handler(void *ctx, uint16_t port, unsigned size, uint32_t value)
+{
+    if (port == 0x81)
+        engine_hardware.stop(stopped);
+}
+
+CODE(waits, "sti; 1: out %al, $0x80; jmp 1b");
+CODE(handles, "1: out %al, $0x81; jmp 1b");
+
+/* With a GDT, and an IDT that has a gate for the vector. */
+static void with_handler(struct rig *r, uint8_t vector)
+{
+    enum { GDT = 0x8000, IDT = 0x9000, HANDLER = 0x11000 };
+    const uint64_t descriptors[] = {0, UINT64_C(0x00af9b000000ffff)};
+    const uint64_t gate =
+        UINT64_C(0x8e00) << 32 | 8 << 16 | (HANDLER & 0xffff) | (uint64_t)(HANDLER >> 16) << 48;
+    struct x86_state s = rig_state(r);
+    CHECK(memory_write(&r->memory, GDT, descriptors, sizeof descriptors));
+    CHECK(memory_write(&r->memory, IDT + vector * 16u, &gate, sizeof gate));
+    CHECK(memory_write(&r->memory, HANDLER, handles, (uint64_t)(handles_end - handles)));
+    s.gdtr = (struct x86_table){GDT, sizeof descriptors - 1};
+    s.idtr = (struct x86_table){IDT, 0xfff};
+    engine_hardware.set_state(r->vcpu, &s);
+}
+
+/* Whom KVM may find in a guest of his own gets it from KVM. */
+TEST(an_interrupt_of_the_8259s_is_kvms_to_give_where_there_is_vmx)
+{
+    for (unsigned vmx = 0; vmx < 2; vmx++) {
+        struct rig r = {0};
+        r.host.interrupt_acknowledge = give_vector;
+        r.host.pio_write = stop_in_handler;
+        OPEN(&r, waits);
+        stopped = r.vcpu;
+        acknowledged = 0;
+        struct engine_apic a = fresh(XAPIC);
+        put(&a, LVT_LINT0, EXTINT);
+        with_handler(&r, 0x50);
+        CHECK(apics->give(r.vcpu, &a));
+        r.vm->offer.vmx = vmx;
+        engine_hardware.interrupt(r.vcpu, true);
+        CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_STOPPED);
+        CHECK(acknowledged > 0);
+        rig_close(&r);
+    }
+}
+
 /* ---- level-triggered interrupts ---- */
 
 static unsigned eois;
@@ -464,4 +516,5 @@ TESTS(T(every_register_comes_back_as_it_was),
       T(an_nmi_message_is_pending), T(waiting_comes_back), T(init_leads_to_the_reset_vector_and_on),
       T(the_apic_is_as_it_was_behind_what_kvm_gives_up_on),
       T(an_interrupt_of_the_8259s_is_pending_or_not_asked_for),
+      T(an_interrupt_of_the_8259s_is_kvms_to_give_where_there_is_vmx),
       T(the_end_of_a_level_triggered_interrupt_is_told))

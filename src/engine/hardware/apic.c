@@ -222,7 +222,8 @@ int hardware_exit_eoi(struct engine_vcpu *v)
 /* ---- the 8259s' interrupt ---- */
 
 /* Not by KVM_INTERRUPT: a vector that waits there is in no state that KVM gives back. As an event
- * that is under way it is; the guest takes it first of all. */
+ * that is under way it is; the guest takes it first of all. (One with VMX might take it in a guest
+ * of its own. KVM knows better, and such a guest's state never leaves it.) */
 bool hardware_inject_external(struct engine_vcpu *v, uint8_t vector)
 {
     struct kvm_mp_state running = {KVM_MP_STATE_RUNNABLE};
@@ -297,7 +298,8 @@ bool hardware_tune(struct engine_vm *vm, const struct engine_tuning *t, struct e
                               "they can be taken back; use --apic machine");
     vm->keeps_apics = true;
     vm->facts.users_only = false;
-    return hardware_map_reset_vector(vm, err) && hardware_filter_msrs(vm, err);
+    return hardware_make_offer(vm, err) && hardware_map_reset_vector(vm, err) &&
+           hardware_filter_msrs(vm, err);
 }
 
 static bool kept(const struct engine_vm *vm)

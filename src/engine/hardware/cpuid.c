@@ -140,12 +140,18 @@ static bool limit_tsc(struct x86_model *m, const struct kvm_facts *facts)
     return facts->tsc_khz != 0;
 }
 
+static bool get_supported(const struct kvm *k, struct table *t, struct error *err)
+{
+    t->head.nent = ENTRIES;
+    return ioctl(k->fd, KVM_GET_SUPPORTED_CPUID, &t->head) == 0 ||
+           error_errno(err, "engine hardware: KVM_GET_SUPPORTED_CPUID");
+}
+
 static bool limit(struct x86_model *m, const struct kvm *k, struct table *t, struct error *err)
 {
     struct kvm_facts facts;
-    t->head.nent = ENTRIES;
-    if (ioctl(k->fd, KVM_GET_SUPPORTED_CPUID, &t->head) != 0)
-        return error_errno(err, "engine hardware: KVM_GET_SUPPORTED_CPUID");
+    if (!get_supported(k, t, err))
+        return false;
     if (!kvm_find_out(k, &facts))
         return error_set(err, "engine hardware: KVM does not run even a guest of a few bytes");
     if (m->host && facts.users_only)
@@ -177,6 +183,28 @@ bool hardware_limit(struct x86_model *m, struct error *err)
     return ok;
 }
 
+/* ---- what the model does not say ---- */
+
+bool kvm_find_offer(const struct kvm *k, const struct x86_model *model, struct offer *o,
+                    struct error *err)
+{
+    struct table *t = calloc(1, sizeof *t);
+    bool ok = t ? get_supported(k, t, err) : error_errno(err, "engine hardware: CPUID");
+    *o = ok ? offer_find(&t->head, model) : (struct offer){0};
+    free(t);
+    if (ioctl(k->fd, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_STATE) <= 0)
+        o->vmx = false; /* nobody could tell who runs (assist.c) */
+    return ok;
+}
+
+bool hardware_make_offer(struct engine_vm *vm, struct error *err)
+{
+    if (!vm->model->host || !vm->keeps_apics || !vm->facts.obeys_cpuid)
+        return true;
+    return kvm_find_offer(&vm->kvm, vm->model, &vm->offer, err) &&
+           (!vm->offer.vmx || hardware_tell_failures(vm, false, err));
+}
+
 /* ---- telling KVM ---- */
 
 static void add(struct engine_vcpu *v, struct table *t, uint32_t leaf, uint32_t subleaf,
@@ -186,7 +214,8 @@ static void add(struct engine_vcpu *v, struct table *t, uint32_t leaf, uint32_t 
     if (t->head.nent == ENTRIES)
         return;
     x86_cpuid(&v->cpu, leaf, subleaf, out);
-    t->entry[t->head.nent++] = (struct kvm_cpuid_entry2){
+    struct kvm_cpuid_entry2 *e = &t->entry[t->head.nent++];
+    *e = (struct kvm_cpuid_entry2){
         .function = leaf,
         .index = subleaf,
         .flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
@@ -195,6 +224,7 @@ static void add(struct engine_vcpu *v, struct table *t, uint32_t leaf, uint32_t 
         .ecx = out[ECX],
         .edx = out[EDX],
     };
+    offer_tell(&v->vm->offer, e);
 }
 
 /* How many subleaves a leaf has; 0: ECX does not matter. */

@@ -27,17 +27,22 @@ static bool usable(char *why, size_t size)
 
 /* ---- the virtual machine ---- */
 
+/* Of whom KVM does not tell gets #UD: users, if it is not to, and all guests of the guest's. */
+bool hardware_tell_failures(struct engine_vm *vm, bool users_too, struct error *err)
+{
+    struct kvm_enable_cap k = {
+        .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE,
+        .args[0] = users_too,
+    };
+    return ioctl(vm->kvm.fd, KVM_CHECK_EXTENSION, KVM_CAP_EXIT_ON_EMULATION_FAILURE) <= 0 ||
+           ioctl(vm->fd, KVM_ENABLE_CAP, &k) == 0 ||
+           error_errno(err, "engine hardware: KVM_CAP_EXIT_ON_EMULATION_FAILURE");
+}
+
 static bool set_up(struct engine_vm *vm, struct error *err)
 {
-    struct kvm_enable_cap give_up = {
-        .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE,
-        .args[0] = 1,
-    };
-    /* Without it a user program's instruction that KVM can't emulate gets #UD. */
-    if (ioctl(vm->kvm.fd, KVM_CHECK_EXTENSION, KVM_CAP_EXIT_ON_EMULATION_FAILURE) > 0 &&
-        ioctl(vm->fd, KVM_ENABLE_CAP, &give_up) != 0)
-        return error_errno(err, "engine hardware: KVM_CAP_EXIT_ON_EMULATION_FAILURE");
-    return hardware_filter_msrs(vm, err) && hardware_memory_init(vm, err);
+    return hardware_tell_failures(vm, true, err) && hardware_filter_msrs(vm, err) &&
+           hardware_memory_init(vm, err);
 }
 
 static void vm_destroy(struct engine_vm *vm)
@@ -88,6 +93,11 @@ static bool vm_create(struct engine_vm **out, struct memory *memory, const struc
     }
     *out = vm;
     return true;
+}
+
+static const char *untold(const struct engine_vm *vm)
+{
+    return offer_name(&vm->offer);
 }
 
 /* ---- a vCPU ---- */
@@ -191,6 +201,7 @@ static void set_state(struct engine_vcpu *v, const struct x86_state *from)
     v->cpu.s.gpr[X86_GPR_ZERO] = v->cpu.s.gpr[X86_GPR_BLOCK] = 0;
     v->loaded = v->incomplete = v->lent = v->users = v->from_user = false;
     v->same_sregs = v->stepping = false;
+    v->begins = true;
     atomic_store(&v->vm->stale, true);
 }
 
@@ -292,6 +303,7 @@ const struct engine engine_hardware = {
     .usable = usable,
     .advisable = kvm_measure,
     .limit = hardware_limit,
+    .untold = untold,
     .vm_create = vm_create,
     .tune = hardware_tune,
     .vm_destroy = vm_destroy,

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
+#include "engine/hardware/offer.h"
 #include "engine/hardware/tables.h"
 #include "memory/memory.h"
 #include "x86/cpu.h"
@@ -82,6 +83,7 @@ struct engine_vcpu {
     struct engine_vcpu *assist; /* an `emulate` vCPU for what KVM gives up on */
 
     bool loaded;     /* KVM has the state */
+    bool begins;     /* what the machine's offer is of begins anew with the state */
     bool fresh;      /* it was given since the last KVM_RUN, whose answers are stale */
     bool incomplete; /* KVM has yet to finish the instruction whose access was served */
     bool assisting;  /* the emulate vCPU runs */
@@ -135,6 +137,7 @@ struct engine_vm {
     uint32_t native_msrs;     /* which of msr.c's table KVM has, a bit each */
     struct component component[HARDWARE_COMPONENTS];
     bool keeps_apics;                     /* KVM keeps the local APICs */
+    struct offer offer;                   /* what the guest has beside its model */
     struct engine_msi level[ENGINE_PINS]; /* that KVM has routes for */
     uint8_t *reset_vector;                /* a page, or NULL */
     bool compacts;                        /* the kernel saves in the compacted form */
@@ -164,7 +167,15 @@ bool kvm_measure(char *why, size_t size);
 /* cpuid.c */
 /* Takes from the model what this host's KVM can't give. */
 bool hardware_limit(struct x86_model *model, struct error *err);
+/* What a guest with that model could get beside it. */
+bool kvm_find_offer(const struct kvm *k, const struct x86_model *model, struct offer *o,
+                    struct error *err);
+/* The guest gets it, if KVM keeps the local APICs. Before vCPUs are made. */
+bool hardware_make_offer(struct engine_vm *vm, struct error *err);
 bool hardware_set_cpuid(struct engine_vcpu *v, struct error *err);
+
+/* hardware.c: whether KVM tells also of a user's instruction that it gives up on. */
+bool hardware_tell_failures(struct engine_vm *vm, bool users_too, struct error *err);
 
 /* state.c: false when KVM refuses; v->error says what. */
 bool hardware_load(struct engine_vcpu *v);
@@ -208,6 +219,8 @@ bool hardware_fpu_exceeds_model(const struct engine_vcpu *v);
 bool hardware_filter_msrs(struct engine_vm *vm, struct error *err);
 bool hardware_load_msrs(struct engine_vcpu *v);
 bool hardware_fetch_msrs(struct engine_vcpu *v);
+/* Those that came with the offer are as after a reset. */
+bool hardware_reset_offered_msrs(struct engine_vcpu *v);
 /* What KVM has to know of them for users. */
 bool hardware_load_user_msrs(struct engine_vcpu *v);
 /* The guest's access to a register that is not KVM's. */

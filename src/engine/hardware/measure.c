@@ -153,6 +153,16 @@ static bool judge(uint64_t exit_ns, uint64_t loop_ns, char *why, size_t size)
     return fine;
 }
 
+/* Behind what is told so far. */
+static void tell_offer(const struct kvm *k, char *why, size_t size)
+{
+    struct offer o;
+    size_t n = strlen(why);
+    if (kvm_find_offer(k, x86_model_find("host"), &o, NULL) && offer_name(&o) &&
+        kvm_serves_interrupts(k))
+        snprintf(why + n, size - n, "; --cpu host adds %s", offer_name(&o));
+}
+
 bool kvm_measure(char *why, size_t size)
 {
     struct kvm k;
@@ -166,9 +176,12 @@ bool kvm_measure(char *why, size_t size)
     uint64_t exit_ns = made ? round_ns(&p, 1) : 0;
     uint64_t loop_ns = exit_ns ? round_ns(&p, LOOPS) : 0;
     probe_close(&p);
+    bool fine = loop_ns && judge(exit_ns, loop_ns, why, size);
+    if (fine)
+        tell_offer(&k, why, size);
     kvm_close(&k);
     if (loop_ns)
-        return judge(exit_ns, loop_ns, why, size);
+        return fine;
     snprintf(why, size, "KVM does not run even a guest of a few bytes; see the kernel's log");
     return false;
 }

@@ -50,6 +50,7 @@ static const struct {
     {MSR_TSC_DEADLINE, 1},
 };
 enum { ALLOWED = ARRAY_LEN(allowed), ALLOWED_APICS = 2 };
+_Static_assert(ALLOWED + OFFER_RUNS <= KVM_MSR_FILTER_MAX_RANGES, "one range each");
 
 static uint64_t *place(struct engine_vcpu *v, const struct native *n)
 {
@@ -82,24 +83,37 @@ static bool find_native(struct engine_vm *vm, struct error *err)
     return ok;
 }
 
+static void allow(struct kvm_msr_filter_range *range, uint32_t first, uint32_t count,
+                  uint32_t access)
+{
+    static uint8_t ones[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    *range = (struct kvm_msr_filter_range){
+        .flags = access, .base = first, .nmsrs = count, .bitmap = ones};
+}
+
+static void fill_filter(const struct engine_vm *vm, struct kvm_msr_filter *filter)
+{
+    enum { BOTH = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE };
+    struct offer_msrs offered[OFFER_RUNS];
+    unsigned runs = offer_msrs(&vm->offer, offered);
+    unsigned n = ALLOWED - (vm->keeps_apics ? 0 : ALLOWED_APICS);
+    *filter = (struct kvm_msr_filter){.flags = KVM_MSR_FILTER_DEFAULT_DENY};
+    for (unsigned i = 0; i < n; i++)
+        allow(&filter->ranges[i], allowed[i].first, allowed[i].count, BOTH);
+    for (unsigned i = 0; i < runs; i++)
+        allow(&filter->ranges[n + i], offered[i].first, offered[i].count,
+              offered[i].read_only ? KVM_MSR_FILTER_READ : BOTH);
+}
+
 bool hardware_filter_msrs(struct engine_vm *vm, struct error *err)
 {
-    uint8_t ones[8];
-    memset(ones, 0xff, sizeof ones);
     struct kvm_enable_cap exits = {
         .cap = KVM_CAP_X86_USER_SPACE_MSR,
         .args[0] =
             KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER,
     };
-    struct kvm_msr_filter filter = {.flags = KVM_MSR_FILTER_DEFAULT_DENY};
-    _Static_assert(ALLOWED <= KVM_MSR_FILTER_MAX_RANGES, "one range each");
-    for (unsigned i = 0; i < ALLOWED - (vm->keeps_apics ? 0 : ALLOWED_APICS); i++)
-        filter.ranges[i] = (struct kvm_msr_filter_range){
-            .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
-            .base = allowed[i].first,
-            .nmsrs = allowed[i].count,
-            .bitmap = ones,
-        };
+    struct kvm_msr_filter filter;
+    fill_filter(vm, &filter);
     if (!find_native(vm, err))
         return false;
     if (ioctl(vm->fd, KVM_ENABLE_CAP, &exits) != 0)
@@ -147,6 +161,17 @@ bool hardware_fetch_msrs(struct engine_vcpu *v)
     return true;
 }
 
+bool hardware_reset_offered_msrs(struct engine_vcpu *v)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry[OFFER_RESETS];
+    } k = {0};
+    k.head.nmsrs = offer_reset(&v->vm->offer, k.entry);
+    return k.head.nmsrs == 0 || ioctl(v->fd, KVM_SET_MSRS, &k.head) == (int)k.head.nmsrs ||
+           hardware_fail(v, "KVM_SET_MSRS, of counters and VMX");
+}
+
 /* Where SYSCALL leads (users.c); SYSENTER leads nowhere. */
 bool hardware_load_user_msrs(struct engine_vcpu *v)
 {
@@ -172,7 +197,7 @@ static bool is_native(const struct engine_vm *vm, uint32_t msr)
     for (unsigned i = 0; i < ARRAY_LEN(native); i++)
         if (native[i].msr == msr)
             return vm->native_msrs & 1u << i;
-    if (vm->keeps_apics && is_apics(msr))
+    if ((vm->keeps_apics && is_apics(msr)) || offer_has_msr(&vm->offer, msr))
         return true;
     return msr == MSR_EFER || msr == MSR_FS_BASE || msr == MSR_GS_BASE;
 }
@@ -190,6 +215,8 @@ void hardware_msr_exit(struct engine_vcpu *v)
         ok = x86_msr_read(&v->cpu, msr, &value);
     else
         ok = x86_msr_write(&v->cpu, msr, value);
+    if (msr == MSR_MISC_ENABLE)
+        value |= offer_misc_enable(&v->vm->offer);
     run->msr.data = value;
     run->msr.error = !ok;
     v->incomplete = true;

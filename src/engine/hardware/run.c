@@ -91,7 +91,7 @@ static bool inject(struct engine_vcpu *v)
     if (vector < 0)
         return true;
     struct kvm_interrupt k = {.irq = (uint32_t)vector};
-    if (v->vm->keeps_apics) {
+    if (v->vm->keeps_apics && !v->vm->offer.vmx) {
         if (!hardware_inject_external(v, (uint8_t)vector))
             return false;
     } else if (ioctl(v->fd, KVM_INTERRUPT, &k) != 0) {

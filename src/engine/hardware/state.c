@@ -360,12 +360,13 @@ bool hardware_load(struct engine_vcpu *v)
 {
     if (v->loaded)
         return true;
-    /* EFER, which goes with the control registers, decides what other registers may hold, and
-     * events come last: setting registers drops them. */
-    bool ok = (v->same_sregs || load_sregs(v)) && load_regs(v) && load_xcr0(v) &&
-              hardware_load_fpu(v) && hardware_load_msrs(v) && load_debug(v) && load_events(v) &&
-              load_activity(v);
-    v->same_sregs = v->stepping = false;
+    /* A processor that begins anew leaves VMX operation, which holds on to CR4.VMXE, first. EFER,
+     * which goes with the control registers, decides what other registers may hold, and events come
+     * last: setting registers drops them. */
+    bool ok = (!v->begins || hardware_reset_offered_msrs(v)) && (v->same_sregs || load_sregs(v)) &&
+              load_regs(v) && load_xcr0(v) && hardware_load_fpu(v) && hardware_load_msrs(v) &&
+              load_debug(v) && load_events(v) && load_activity(v);
+    v->same_sregs = v->stepping = v->begins = false;
     v->loaded = v->fresh = ok;
     return ok;
 }
