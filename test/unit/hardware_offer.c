@@ -292,6 +292,32 @@ TEST(this_hosts_kvm_takes_what_it_offers)
     memory_destroy(&r.memory);
 }
 
+CODE(reads_misc_enable, "mov $0x1a0, %ecx; rdmsr");
+
+static uint64_t misc_enable_with(struct offer offer)
+{
+    struct rig r = {0};
+    CHECK(rig_open(&r, reads_misc_enable, reads_misc_enable_end));
+    r.vm->facts.users_only = false;
+    CHECK(hardware_load(r.vcpu));
+    r.vm->offer = offer;
+    CHECK_EQ(engine_hardware.run(r.vcpu, UINT64_MAX), ENGINE_HALTED);
+    uint64_t value = rig_state(&r).gpr[X86_RAX];
+    rig_close(&r);
+    return value;
+}
+
+/* The machine's register, in which the counters show. */
+TEST(a_guest_with_counters_reads_of_them_in_misc_enable)
+{
+    NEEDS_KVM();
+    struct table t = intel(false, true);
+    uint64_t without = misc_enable_with((struct offer){0}),
+             with = misc_enable_with(find(&t, "host"));
+    CHECK(!(without & BIT(7)));
+    CHECK_EQ(with, without | BIT(7));
+}
+
 TEST(kvm_takes_a_filter_with_all_there_can_be)
 {
     NEEDS_KVM();
@@ -315,4 +341,5 @@ TESTS(T(a_host_of_the_models_maker_adds_what_it_has), T(no_other_model_gets_anyt
       T(registers_are_those_of_what_is_there),
       T(the_time_stamp_counter_is_read_from_kvm_by_one_with_vmx),
       T(a_reset_writes_every_register_that_keeps_something), T(this_hosts_kvm_takes_what_it_offers),
+      T(a_guest_with_counters_reads_of_them_in_misc_enable),
       T(kvm_takes_a_filter_with_all_there_can_be))
