@@ -74,7 +74,7 @@ _doppel()
         --append | --cpu | --name | --step | --checkpoint | --plant) ;;
         *)
             mapfile -t COMPREPLY < <(compgen -W "--kernel --initrd --append --module --boot
-                --engine --switch-every --cpu --cpus --memory --clock --name --console --no-reboot --debug-exit
+                --engine --switch-every --cpu --cpus --memory --clock --rng --name --console --no-reboot --debug-exit
                 --stats --json --perf-map --code-cache --apic --direct --help $own" -- "$cur")
             ;;
         esac

@@ -237,6 +237,7 @@ const struct command command_run = {
         "  --clock host|virtual   guest time follows the host, or the count of instructions, so "
         "that\n"
         "                         a run can be repeated exactly\n"
+        "  --rng                  a virtio device that gives the guest random bytes\n"
         "  --name NAME            the machine's name\n"
         "  --console WHERE        stdio, null, file:PATH, unix:PATH (a socket to connect to) or "
         "pty\n"

@@ -211,6 +211,12 @@ static bool set_debug_exit(struct config *c, const char *value, struct error *er
     return c->debug_exit = true;
 }
 
+static bool set_rng(struct config *c, const char *value, struct error *err)
+{
+    (void)value, (void)err;
+    return c->rng = true;
+}
+
 static bool set_perf_map(struct config *c, const char *value, struct error *err)
 {
     (void)value, (void)err;
@@ -304,6 +310,7 @@ static const struct config_option options[] = {
     {"net", "user|tap|none", refuse_net},
     {"no-reboot", NULL, set_no_reboot},
     {"perf-map", NULL, set_perf_map},
+    {"rng", NULL, set_rng},
     {"share", "DIR,tag=NAME", refuse_share},
     {"switch-every", "TIME[,ENGINE]...", set_switch_every},
 };

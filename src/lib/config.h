@@ -23,7 +23,7 @@ struct config {
     unsigned cpus;
     enum boot_way way;
     struct engine_tuning tuning;
-    bool virtual_clock, no_reboot, debug_exit;
+    bool virtual_clock, no_reboot, debug_exit, rng;
 };
 
 void config_init(struct config *c);

@@ -45,6 +45,7 @@ bool guest_create_on(struct guest *g, const struct config *config, const struct 
         .virtual_clock = config->virtual_clock,
         .no_reboot = config->no_reboot,
         .debug_exit = config->debug_exit,
+        .rng = config->rng,
         .console = console,
         .load = load,
         .load_ctx = g,

@@ -183,16 +183,11 @@ static bool msr_write(void *ctx, uint32_t msr, uint64_t value)
 
 /* ---- randomness ---- */
 
-/* splitmix64 (Steele, Lea and Flood, 2014): --clock virtual asks for the same numbers every time,
- * not for unpredictable ones. */
+/* --clock virtual: all of the guest's are from there. */
 void vcpu_virtual_random(void *vcpu, void *to, unsigned size)
 {
     struct vcpu *v = vcpu;
-    uint64_t z = v->machine->virtual.random += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    z ^= z >> 31;
-    memcpy(to, &z, size < sizeof z ? size : sizeof z);
+    virtual_random(v->machine, to, size);
 }
 
 const struct x86_host vcpu_host = {

@@ -232,6 +232,9 @@ uint64_t virtual_now(void *machine);
 /* The clock's earliest deadline moved: the running slice may be too long now. */
 void virtual_changed(void *machine);
 
+/* The same random numbers in each run, under the machine's lock. */
+bool virtual_random(void *machine, void *to, size_t n);
+
 /* Wall-clock time at guest time 0 under --clock virtual: 2026-01-01 00:00:00 UTC. */
 #define VIRTUAL_EPOCH_NS (INT64_C(1767225600) * 1000000000)
 

@@ -134,6 +134,16 @@ static bool take_config(struct machine *m, const struct machine_config *config, 
     return switch_init(m, err);
 }
 
+/* Those that not every machine has. */
+static bool add_devices(struct machine *m, struct error *err)
+{
+    const struct virtio_rng_source source = {
+        .fill = m->config.virtual_clock ? virtual_random : virtio_rng_host,
+        .ctx = m,
+    };
+    return !m->config.rng || pc_add_rng(&m->pc, &m->memory, &source, err);
+}
+
 static bool make(struct machine *m, const struct machine_config *config, struct error *err)
 {
     if (!take_config(m, config, err))
@@ -151,7 +161,8 @@ static bool make(struct machine *m, const struct machine_config *config, struct 
         .transmit = serial_transmit,
         .receive_ready = serial_ready,
     };
-    if (!pc_init(&m->pc, &m->clock, &host, config->debug_exit, err) || !switch_make_engine(m, err))
+    if (!pc_init(&m->pc, &m->clock, &host, config->debug_exit, err) || !add_devices(m, err) ||
+        !switch_make_engine(m, err))
         return false;
     for (unsigned i = 0; i < config->cpus; i++, m->cpus++)
         if (!vcpu_create(&m->vcpu[i], m, i, err))

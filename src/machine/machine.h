@@ -38,6 +38,7 @@ struct machine_config {
     bool virtual_clock;      /* time is the count of executed instructions */
     bool no_reboot;          /* a reset ends the run */
     bool debug_exit;         /* port 0xf4 ends the run */
+    bool rng;                /* a virtio entropy device */
     struct console *console; /* NULL: nothing. The caller's; must outlive the machine. */
 
     /* Puts the guest in memory and says how its first vCPU begins. *bsp comes in as the processor's

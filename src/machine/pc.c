@@ -83,6 +83,13 @@ bool pc_init(struct pc *pc, struct clock *clock, const struct pc_host *host, boo
            (!debug_exit || debug_exit_attach(&pc->debug_exit, ports, err));
 }
 
+bool pc_add_rng(struct pc *pc, struct memory *memory, const struct virtio_rng_source *source,
+                struct error *err)
+{
+    return pc->has_rng =
+               virtio_rng_init(&pc->rng, source, memory, pc->clock, &pc->pci, PC_RNG_DEVFN, err);
+}
+
 void pc_add_cpu(struct pc *pc, const struct lapic_host *host, unsigned physical_bits)
 {
     unsigned i = pc->cpus++;
@@ -117,6 +124,8 @@ bool pc_reset(struct pc *pc, uint64_t memory_low, uint64_t memory_high, struct e
     uart_reset(&pc->com1);
     pm_reset(&pc->pm);
     pci_bus_reset(&pc->pci);
+    if (pc->has_rng)
+        virtio_reset(&pc->rng.device);
     pic_reset(&pc->pic);
     /* The SCI (9) and what PIRQs are routed to (10 and 11) are level-triggered, as PCI's interrupts
      * are: the slave's edge/level control register. */
@@ -156,6 +165,16 @@ static const struct part parts[] = {
 typedef bool (*record)(struct archive *a, const struct archive_type *type, unsigned instance,
                        void *object, struct error *err);
 
+/* The device's own record last: only then it may go on. */
+static bool virtio_records(struct virtio_device *d, struct archive *a, record one,
+                           struct error *err)
+{
+    for (unsigned i = 0; i < d->kind->queues; i++)
+        if (!one(a, &virtq_archive, d->pci.devfn * VIRTIO_QUEUES + i, &d->queue[i], err))
+            return false;
+    return one(a, &virtio_archive, d->pci.devfn, d, err);
+}
+
 static bool each_record(struct pc *pc, struct archive *a, record one, struct error *err)
 {
     for (unsigned i = 0; i < ARRAY_LEN(parts); i++)
@@ -167,7 +186,7 @@ static bool each_record(struct pc *pc, struct archive *a, record one, struct err
     for (unsigned i = 0; i < pc->cpus; i++)
         if (!one(a, &lapic_archive, i, &pc->lapic[i], err))
             return false;
-    return true;
+    return !pc->has_rng || virtio_records(&pc->rng.device, a, one, err);
 }
 
 bool pc_save(struct pc *pc, struct archive *to, struct error *err)

@@ -20,6 +20,7 @@
 #include "device/q35.h"
 #include "device/rtc.h"
 #include "device/uart.h"
+#include "virtio/rng.h"
 
 /* What the chips ask of whoever runs the machine. */
 struct pc_host {
@@ -51,12 +52,19 @@ struct pc {
     struct pci_bus pci;
     struct q35 q35;
     struct debug_exit debug_exit;
+    struct virtio_rng rng;
+    bool has_rng;
 };
+
+enum { PC_RNG_DEVFN = PCI_DEVFN(1, 0) };
 
 /* Makes the chips and puts them on the buses. The local APICs are made by the caller, with
  * pc_add_cpu(), in the order of their processors, after this. */
 bool pc_init(struct pc *pc, struct clock *clock, const struct pc_host *host, bool debug_exit,
              struct error *err);
+/* An entropy device on the PCI bus. */
+bool pc_add_rng(struct pc *pc, struct memory *memory, const struct virtio_rng_source *source,
+                struct error *err);
 /* host: as for lapic_init(); its bus is filled in here. */
 void pc_add_cpu(struct pc *pc, const struct lapic_host *host, unsigned physical_bits);
 

@@ -22,7 +22,7 @@ def test_help_lists_every_command_and_each_has_help(t):
 def test_run_help_names_every_option(t):
     text = t.run("help", "run").stdout.decode()
     for option in ("kernel", "initrd", "append", "module", "boot", "engine", "cpu", "cpus",
-                   "memory", "console", "no-reboot", "stats", "debug-exit", "name", "clock"):
+                   "memory", "console", "no-reboot", "stats", "debug-exit", "name", "clock", "rng"):
         assert f"--{option}" in text, option
     assert t.run("run", "--help").stdout.decode() == text
 
