@@ -391,6 +391,45 @@ static uint64_t read_tsc(void)
     return (uint64_t)high << 32 | low;
 }
 
+/* More of them in a page than can be watched. RDI: what is run of it; R9: what comes of that. */
+#define TOLD                                                                                       \
+    "mov %r8d, %eax\n xor %ecx, %ecx\n cpuid\n"                                                    \
+    "add %rax, %r9\n add %rbx, %r9\n add %rcx, %r9\n add %rdx, %r9\n"
+USER(crowd, "dec %rdi\n jz crowd_loop\n dec %rdi\n jz crowd_rare\n dec %rdi\n jz crowd_time\n"
+            ".rept 6\n" TOLD ".endr\n xor %ecx, %ecx\n xgetbv\n add %rax, %r9\n int $0x31\n"
+            "crowd_loop: mov $3000, %ecx\n 1: add %rcx, %r9\n loop 1b\n int $0x31\n"
+            "crowd_rare: .rept 4\n" TOLD ".endr\n int $0x31\n"
+            "crowd_time: .rept 3\n rdtsc\n shl $32, %rdx\n or %rax, %rdx\n mov %rdx, %r9\n"
+            ".endr");
+
+static void crowds_are_watched_again(void)
+{
+    enum { OFTEN, LOOP, RARE, TIME };
+    static const uint8_t what[] = {OFTEN, LOOP, OFTEN, LOOP, LOOP, RARE, LOOP, TIME, OFTEN, RARE};
+    prepare();
+    if (!feature(1, ECX, 27))
+        return;
+    uint32_t xcr0;
+    __asm__("xgetbv" : "=a"(xcr0) : "c"(0) : "edx");
+    for (unsigned i = 0; i < 4 * ARRAY_LEN(what); i++) {
+        unsigned now = what[i % ARRAY_LEN(what)];
+        struct context c = user();
+        uint32_t r[4];
+        c.rdi = now ? now : 4;
+        c.r8 = i / ARRAY_LEN(what) % 2 ? 7 : 1;
+        c.r9 = 0;
+        cpuid((uint32_t)c.r8, &r[0], &r[1], &r[2], &r[3]);
+        uint64_t told = (uint64_t)r[0] + r[1] + r[2] + r[3], before = read_tsc();
+        const uint64_t want[] = {6 * told + xcr0, 3000 * 3001 / 2, 4 * told};
+        run_code(&c, crowd_code);
+        CHECK_EQ(c.vector, now == TIME ? DONE : 0x31);
+        if (now == TIME)
+            CHECK(c.r9 >= before && c.r9 <= read_tsc());
+        else
+            CHECK_EQ(c.r9, want[now]);
+    }
+}
+
 static void time_is_the_guests(void)
 {
     static const uint8_t rdtsc[] = {0x0f, 0x31}, rdtscp[] = {0x0f, 0x01, 0xf9},
@@ -808,6 +847,7 @@ const struct guest_test guest_tests[] = {
     {"single steps", single_steps},
     {"CPUID is the guest's", cpuid_is_the_guests},
     {"CPUID in crowds", cpuid_in_crowds},
+    {"crowds are watched again", crowds_are_watched_again},
     {"time is the guest's", time_is_the_guests},
     {"tables are the guest's", tables_are_the_guests},
     {"selectors are the guest's", selectors_are_the_guests},

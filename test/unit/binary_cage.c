@@ -151,6 +151,38 @@ TEST(is_cleared)
     cage_destroy(c);
 }
 
+TEST(shows_a_page_of_its_own)
+{
+    CAGE(c, 0x0f, 0x0b); /* UD2 */
+    static const uint8_t other[] = {0x0f, 0x05};
+    struct user_regs_struct r = from(code_at);
+    uint64_t address;
+    memcpy(cage_page(c, 3), other, sizeof other);
+    CHECK(cage_map_page(c, code_at, 3, CAGE_READ | CAGE_EXECUTE));
+    CHECK_EQ(cage_run(c, &r, &address), CAGE_CALL);
+    r.rip = code_at;
+    CHECK(cage_map(c, code_at, PAGE, 0, CAGE_READ | CAGE_EXECUTE));
+    CHECK_EQ(cage_run(c, &r, &address), CAGE_EXCEPTION);
+    CHECK_EQ(r.rip, code_at);
+    cage_destroy(c);
+}
+
+TEST(stops_at_the_time_stamp_counter)
+{
+    CAGE(c, 0x0f, 0x31, 0x0f, 0x05); /* RDTSC; SYSCALL */
+    struct user_regs_struct r = from(code_at);
+    uint64_t address;
+    CHECK_EQ(cage_run(c, &r, &address), CAGE_CALL);
+    r.rip = code_at;
+    CHECK(cage_fault_tsc(c));
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_EQ(cage_run(c, &r, &address), CAGE_EXCEPTION);
+        CHECK_EQ(r.rip, code_at);
+        CHECK(cage_clear(c) && cage_map(c, code_at, PAGE, 0, CAGE_READ | CAGE_EXECUTE));
+    }
+    cage_destroy(c);
+}
+
 /* The guest goes to every byte of the cage's own page with what would map all of its memory at
  * 10000000H, or end the process: nothing comes of it. */
 TEST(its_own_code_does_nothing_for_the_guest)
@@ -181,5 +213,5 @@ TEST(its_own_code_does_nothing_for_the_guest)
 }
 
 TESTS(T(runs_to_a_system_call), T(tells_of_faults_and_goes_on), T(tells_traps_from_each_other),
-      T(wakes_nobody_but_its_tracer), T(is_interrupted), T(is_cleared),
-      T(its_own_code_does_nothing_for_the_guest))
+      T(wakes_nobody_but_its_tracer), T(is_interrupted), T(is_cleared), T(shows_a_page_of_its_own),
+      T(stops_at_the_time_stamp_counter), T(its_own_code_does_nothing_for_the_guest))

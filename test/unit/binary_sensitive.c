@@ -68,6 +68,8 @@ TEST(others_are_not)
         {0xf3, 0x0f, 0xae, 0xd0}, /* WRFSBASE */
         {0x0f, 0xc7, 0x0f},       /* CMPXCHG8B */
         {0x0f, 0xc7, 0xf0},       /* RDRAND */
+        {0x49, 0x0f, 0xc7, 0xfa}, /* RDSEED */
+        {0x0f, 0x01, 0xd7},       /* ENCLU */
         {0x0f, 0x01, 0xd6},       /* XTEST */
         {0xcd, 0x03},
         {0x0f, 0x1f, 0x00},
@@ -120,5 +122,21 @@ TEST(those_over_a_page_end)
     }
 }
 
+/* What is said to begin a page is told from the rest of an instruction by the page before. */
+TEST(what_comes_before_says_more)
+{
+    static const uint8_t add[] = {0x05, 0x00, 0x00, 0x0f, 0xa2}; /* ADD EAX, 0A20F0000H */
+    memset(page, NOP, sizeof page);
+    memset(next_page, NOP, sizeof next_page);
+    memcpy(next_page, add + 3, 2);
+    CHECK_EQ(sensitive_find(next_page, at, MOST), 1);
+    CHECK(sensitive_behind(page, next_page, at[0]));
+    memcpy(page + PAGE - 3, add, 3);
+    CHECK(!sensitive_behind(page, next_page, at[0]));
+    memcpy(next_page + 40, add + 3, 2);
+    CHECK_EQ(sensitive_find(next_page, at, MOST), 2);
+    CHECK(sensitive_behind(page, next_page, at[1]));
+}
+
 TESTS(T(each_is_found_wherever_it_is), T(others_are_not), T(constants_are_not_taken_for_them),
-      T(no_more_are_told_than_asked_for), T(those_over_a_page_end))
+      T(no_more_are_told_than_asked_for), T(those_over_a_page_end), T(what_comes_before_says_more))

@@ -6,8 +6,8 @@
 #include "engine/binary/loop.h"
 
 /* On the host's time-stamp counter: what an address space runs for before its code is bound, some
- * tens of milliseconds. */
-enum { HOT_AFTER = 100 * 1000 * 1000 };
+ * tens of milliseconds; longer where the code may yet run in a cage, for which that is wasted. */
+enum { HOT_AFTER = 100 * 1000 * 1000, MAY_GO_DIRECT = 5 };
 
 /* One less than there are: a key of ones is no block's (code.c). */
 enum { TAG_MOST = (1 << (32 - KEY_TAG_SHIFT)) - 2 };
@@ -72,6 +72,13 @@ static void settle_kernel(struct binary_vcpu *b)
     pthread_mutex_unlock(&b->vm->code.lock);
 }
 
+static bool is_hot(struct binary_vcpu *b)
+{
+    uint64_t time = spaces_time(&b->spaces);
+    return time > HOT_AFTER &&
+           (!binary_may_go_direct(b) || time > (uint64_t)MAY_GO_DIRECT * HOT_AFTER);
+}
+
 static void settle_user(struct binary_vcpu *b)
 {
     struct space *s = space_now(&b->spaces);
@@ -80,7 +87,7 @@ static void settle_user(struct binary_vcpu *b)
         spaces_cool(&b->spaces, s); /* most likely another process */
     }
     s->stale = false;
-    if (!s->hot && !binary_is_direct(b) && spaces_time(&b->spaces) > HOT_AFTER) {
+    if (!s->hot && is_hot(b) && !binary_is_direct(b)) {
         s->hot = true;
         spaces_forget_user_jumps(s);
     }

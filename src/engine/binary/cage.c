@@ -28,10 +28,12 @@ extern const uint8_t cage_code[], cage_code_work[], cage_code_go[], cage_code_fr
 enum { PAGE = 4096 };
 
 /* What a cage maps of the monitor's: a page with an ELF header and the code behind it, and the
- * calls, of which the last place holds the filter for its system calls. */
+ * calls, of which the last place holds the filter for its system calls. Its own pages follow in the
+ * file. */
 enum { CALLS_SIZE = 16 * PAGE, IMAGE_SIZE = PAGE + CALLS_SIZE };
+enum { FILE_SIZE = IMAGE_SIZE + CAGE_PAGES * PAGE };
 enum { FILTER_SIZE = 256, CALLS = (CALLS_SIZE - FILTER_SIZE) / sizeof(struct cage_call) };
-enum { MEMORY_FD = 0 }; /* in the cage */
+enum { MEMORY_FD = 0, FILE_FD = 1 }; /* in the cage */
 
 struct header {
     Elf64_Ehdr elf;
@@ -79,7 +81,7 @@ static bool write_image(const struct cage *c, int fd)
                  .p_align = PAGE},
     };
     size_t code = offset_of(cage_code_end);
-    return ftruncate(fd, IMAGE_SIZE) == 0 && pwrite(fd, &h, sizeof h, 0) == sizeof h &&
+    return ftruncate(fd, FILE_SIZE) == 0 && pwrite(fd, &h, sizeof h, 0) == sizeof h &&
            pwrite(fd, cage_code, code, sizeof h) == (ssize_t)code;
 }
 
@@ -95,11 +97,11 @@ static int begin(void *argument)
     sigset_t none;
     sigemptyset(&none);
     setsid(); /* the terminal's signals are not for it */
-    if (dup2(b->image, 1) < 0 || dup2(b->memory, MEMORY_FD) < 0 ||
-        syscall(SYS_close_range, 2, ~0u, 0) != 0 || fcntl(1, F_SETFD, FD_CLOEXEC) != 0)
+    if (dup2(b->image, FILE_FD) < 0 || dup2(b->memory, MEMORY_FD) < 0 ||
+        syscall(SYS_close_range, 2, ~0u, 0) != 0)
         _exit(1);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    syscall(SYS_execveat, 1, "", arguments, environment, AT_EMPTY_PATH);
+    syscall(SYS_execveat, FILE_FD, "", arguments, environment, AT_EMPTY_PATH);
     _exit(1);
 }
 
@@ -175,7 +177,8 @@ static uint64_t calls_at(const struct cage *c)
 #define UNLESS(value, skip) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 0, (skip))
 #define IF(value, skip)     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), (skip), 0)
 
-/* From here on it maps and unmaps, where it knows the two numbers, and does nothing more. */
+/* From here on it maps, unmaps and asks for faults (prctl(2)), where it knows the two numbers, and
+ * does nothing more. */
 static bool restrict_calls(struct cage *c)
 {
     uint32_t secret[2];
@@ -183,9 +186,10 @@ static bool restrict_calls(struct cage *c)
         return false;
     const struct sock_filter filter[] = {
         LOAD(arch),
-        UNLESS(AUDIT_ARCH_X86_64, 8),
+        UNLESS(AUDIT_ARCH_X86_64, 9),
         LOAD(nr),
-        IF(SYS_mmap, 1),
+        IF(SYS_mmap, 2),
+        IF(SYS_prctl, 1),
         UNLESS(SYS_munmap, 5),
         UPPER_HALF_OF(3),
         UNLESS(secret[0], 3),
@@ -262,7 +266,7 @@ bool cage_map(struct cage *c, uint64_t at, uint64_t size, uint64_t offset, unsig
         struct cage_call *last = &c->calls[c->queued - 1];
         uint64_t *a = last->argument;
         if (last->number == SYS_mmap && a[0] + a[1] == at && a[5] + a[1] == offset &&
-            a[2] == rights) {
+            a[2] == rights && a[4] == MEMORY_FD) {
             a[1] += size;
             return true;
         }
@@ -273,6 +277,20 @@ bool cage_map(struct cage *c, uint64_t at, uint64_t size, uint64_t offset, unsig
     const uint64_t a[] = {at, size, rights, MAP_SHARED | MAP_FIXED, MEMORY_FD, offset};
     bytes_copy(new->argument, a, sizeof a);
     return true;
+}
+
+bool cage_map_page(struct cage *c, uint64_t at, unsigned n, unsigned rights)
+{
+    struct cage_call *new = add_call(c, SYS_mmap);
+    const uint64_t a[] = {at, PAGE, rights, MAP_SHARED | MAP_FIXED, FILE_FD, IMAGE_SIZE + n * PAGE};
+    if (new)
+        bytes_copy(new->argument, a, sizeof a);
+    return new;
+}
+
+uint8_t *cage_page(const struct cage *c, unsigned n)
+{
+    return c->image + IMAGE_SIZE + (size_t)n * PAGE;
 }
 
 bool cage_unmap(struct cage *c, uint64_t at, uint64_t size)
@@ -338,7 +356,7 @@ static bool make(struct cage *c, int memory_fd, struct error *err)
     int fd = memfd_create("cage", MFD_CLOEXEC);
     bool written = fd >= 0 && choose_base(c) && write_image(c, fd);
     void *image =
-        written ? mmap(NULL, IMAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+        written ? mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
     if (image != MAP_FAILED) {
         c->image = image;
         c->calls = (struct cage_call *)(void *)(c->image + PAGE);
@@ -392,7 +410,7 @@ void cage_destroy(struct cage *c)
             continue;
     }
     if (c->image)
-        munmap(c->image, IMAGE_SIZE);
+        munmap(c->image, FILE_SIZE);
     free(c);
 }
 
@@ -580,6 +598,13 @@ bool cage_break(struct cage *c, unsigned n, uint64_t address)
         return true;
     c->breakpoint[n] = address;
     return set_debug_register(c, n, address) && set_debug_register(c, 7, enabled | BIT(2 * n));
+}
+
+bool cage_fault_tsc(struct cage *c)
+{
+    if (!c->tsc_faults)
+        c->tsc_faults = call(c, SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV, 0) && cage_settle(c);
+    return c->tsc_faults;
 }
 
 void cage_interrupt(const struct cage *c)

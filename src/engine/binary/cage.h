@@ -5,8 +5,8 @@
  * It is traced (ptrace(2)) from its first instruction on, so that every system call, fault and trap
  * of what runs in it stops it and is told to the monitor. What is mapped in it is changed by a few
  * instructions of the monitor's that it also holds (cage_code.S): a filter (seccomp(2)) lets them
- * make two system calls, with a secret of 64 bits that is in no memory and in no register while the
- * guest runs. A cage belongs to the thread that made it: no other may use it.
+ * make three system calls, with a secret of 64 bits that is in no memory and in no register while
+ * the guest runs. A cage belongs to the thread that made it: no other may use it.
  */
 #ifndef DOPPEL_ENGINE_BINARY_CAGE_H
 #define DOPPEL_ENGINE_BINARY_CAGE_H
@@ -46,6 +46,7 @@ struct cage_call {
 };
 
 enum { CAGE_BREAKPOINTS = 4 }; /* that the processor has, for instructions */
+enum { CAGE_PAGES = 8 };       /* of its own, that the monitor writes */
 
 struct cage {
     pid_t pid, tracer;
@@ -58,6 +59,7 @@ struct cage {
     unsigned queued;
     uint64_t secret[2];                    /* without which it can't make a call */
     uint64_t breakpoint[CAGE_BREAKPOINTS]; /* or 0 */
+    bool tsc_faults;
 };
 
 /* memory_fd is what its pages come from. NULL: the host does not let us; err says why. */
@@ -73,12 +75,17 @@ bool cage_overlaps(const struct cage *c, uint64_t at, uint64_t size);
  * nothing. All are whole pages. False: the cage is of no more use. */
 bool cage_map(struct cage *c, uint64_t at, uint64_t size, uint64_t offset, unsigned rights);
 bool cage_unmap(struct cage *c, uint64_t at, uint64_t size);
+/* Or its own page n, which is the caller's to write. */
+bool cage_map_page(struct cage *c, uint64_t at, unsigned n, unsigned rights);
+uint8_t *cage_page(const struct cage *c, unsigned n);
 /* Takes out all that was mapped. */
 bool cage_clear(struct cage *c);
 bool cage_settle(struct cage *c);
 
 /* Breakpoint n stops it before the instruction at `address`; 0: nothing. */
 bool cage_break(struct cage *c, unsigned n, uint64_t address);
+/* From the next run on RDTSC and RDTSCP stop it as well (CAGE_EXCEPTION). */
+bool cage_fault_tsc(struct cage *c);
 
 /* Runs from regs until something stops it, and says how far it came. address: of a CAGE_FAULT; ~0
  * where there is none to tell. */

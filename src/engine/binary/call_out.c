@@ -2,11 +2,11 @@
  * Call-outs: instructions that translated code has C do, and goes straight on behind.
  *
  * What they do is too much to be written out, but neither the mode nor the run loop is concerned in
- * the usual case: CPUID, INVLPG, MOV to CR3, RDMSR and WRMSR of what a system uses all the time.
- * The block tells where it is and jumps to binary_call_out() (enter.S), which changes over to the
- * monitor's stack and calls binary_called() with the guest's vector registers still in the host's.
- * If this is not the usual case, or the block can't be gone on in, it is left from there: before
- * the instruction, for C to do it as it does others, or behind it.
+ * the usual case: CPUID, XGETBV, INVLPG, MOV to CR3, RDMSR and WRMSR of what a system uses all the
+ * time. The block tells where it is and jumps to binary_call_out() (enter.S), which changes over to
+ * the monitor's stack and calls binary_called() with the guest's vector registers still in the
+ * host's. If this is not the usual case, or the block can't be gone on in, it is left from there:
+ * before the instruction, for C to do it as it does others, or behind it.
  *
  * Requests: a signal that finds the thread in C or in enter.S does nothing. So binary_call_out()
  * looks at the requests before it goes back, and begins with that again if a signal comes between
@@ -160,13 +160,42 @@ static bool wrmsr(struct binary_vcpu *b)
     return x86_msr_write(&b->v->cpu, ecx(b), gpr[X86_RDX] << 32 | (uint32_t)gpr[X86_RAX]);
 }
 
+/* User code's instruction is known to be one from now on (guard.h). */
+static void note_executed(struct binary_vcpu *b)
+{
+    const struct code *code = &b->vm->code;
+    const struct translation *t = &code->block[b->context->link];
+    const struct memory *m = b->v->vm->memory;
+    uint64_t gpa = t->gpa & X86_PAGE_MASK;
+    gpa += code->point[t->points + (b->context->call >> INDEX_SHIFT)].guest;
+    const struct memory_region *r = t->gpa2 ? NULL : memory_find(m, gpa);
+    if (!r || !is_user(&b->v->cpu))
+        return;
+    executed_note(&b->vm->executed, memory_offset(r, gpa));
+    if (!is_there(b)) /* it is written just now */
+        executed_forget_page(&b->vm->executed, memory_offset(r, gpa));
+}
+
 static enum outcome do_cpuid(struct binary_vcpu *b, uint64_t operand)
 {
     enum { FEATURES = 1 }; /* the leaf that says whether there is a local APIC */
     (void)operand;
+    note_executed(b);
     if ((uint32_t)b->v->cpu.s.gpr[X86_RAX] == FEATURES)
         return ask_machine(b, cpuid);
     cpuid(b);
+    return DONE;
+}
+
+static enum outcome do_xgetbv(struct binary_vcpu *b, uint64_t operand)
+{
+    struct x86_state *s = &b->v->cpu.s;
+    (void)operand;
+    if (!(s->cr4 & CR4_OSXSAVE) || ecx(b) != 0)
+        return FOR_THE_LOOP;
+    note_executed(b);
+    s->gpr[X86_RAX] = (uint32_t)s->xcr0;
+    s->gpr[X86_RDX] = s->xcr0 >> 32;
     return DONE;
 }
 
@@ -229,8 +258,8 @@ static void leave_at(struct binary_vcpu *b, unsigned index, uint64_t rip, uint32
 }
 
 static enum outcome (*const calls[])(struct binary_vcpu *b, uint64_t operand) = {
-    [CALL_CPUID] = do_cpuid, [CALL_INVLPG] = do_invlpg, [CALL_TO_CR3] = do_to_cr3,
-    [CALL_RDMSR] = do_rdmsr, [CALL_WRMSR] = do_wrmsr,
+    [CALL_CPUID] = do_cpuid,   [CALL_XGETBV] = do_xgetbv, [CALL_INVLPG] = do_invlpg,
+    [CALL_TO_CR3] = do_to_cr3, [CALL_RDMSR] = do_rdmsr,   [CALL_WRMSR] = do_wrmsr,
 };
 
 void binary_called(struct context *x, uint64_t operand)

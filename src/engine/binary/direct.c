@@ -156,6 +156,11 @@ bool binary_is_direct(struct binary_vcpu *b)
     return direct_now(b)->on;
 }
 
+bool binary_may_go_direct(struct binary_vcpu *b)
+{
+    return b->vm->direct != ENGINE_DIRECT_NEVER && !b->counted;
+}
+
 bool binary_direct_fits(struct binary_vcpu *b)
 {
     const struct x86_cpu *c = &b->v->cpu;
@@ -266,6 +271,7 @@ void direct_end(struct direct *d)
     cage_destroy(d->cage);
     d->cage = NULL;
     mirror_clear(&d->mirror);
+    d->guards = (struct guards){0};
     d->maps = 0;
     d->filled = false;
 }
@@ -417,7 +423,13 @@ bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit)
         b->retry_lin = address;
         b->retry_write = false;
         break;
-    case CAGE_TRAP: before_trap(b); break;
+    case CAGE_TRAP:
+        if (guard_is_ours(d, c->s.rip - 1)) {
+            b->call_rip = --c->s.rip;
+            return true;
+        }
+        before_trap(b);
+        break;
     case CAGE_STEP: trap_step(c); return true;
     case CAGE_BREAK: b->call_rip = c->s.rip; return true;
     case CAGE_STOPS:

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/binary/guard.h"
 #include "engine/binary/mirror.h"
 
 struct cage;
@@ -31,11 +32,11 @@ struct direct {
     bool filled;               /* that has had what was in the table when it was turned on */
     struct cage *cage;
     struct mirror mirror;
-    unsigned next_breakpoint; /* to be used, whatever is guarded by it */
-    unsigned maps;            /* that have been made in it since it was empty */
-    uint64_t since;           /* on the host's time-stamp counter: when the present watch began */
-    uint64_t entered;         /* the kernel by then: binary_vcpu's count */
-    unsigned stops;           /* of the cage, since the watch began, and the time between them */
+    struct guards guards;
+    unsigned maps;    /* that have been made in it since it was empty */
+    uint64_t since;   /* on the host's time-stamp counter: when the present watch began */
+    uint64_t entered; /* the kernel by then: binary_vcpu's count */
+    unsigned stops;   /* of the cage, since the watch began, and the time between them */
     uint64_t inside;
     uint64_t again; /* not before */
     uint64_t pause; /* how long it is off when it is next found not to pay */

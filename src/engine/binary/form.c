@@ -127,6 +127,7 @@ static const struct named named[] = {
     {"wrfsbase", HOW_BASE},
     {"wrgsbase", HOW_BASE},
     {"wrmsr", HOW_WRMSR, KERNEL},
+    {"xgetbv", HOW_XGETBV},
     {"xlat", HOW_EMULATE},
 };
 

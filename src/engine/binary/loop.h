@@ -39,12 +39,17 @@ static inline uint64_t binary_page(const struct binary_vcpu *b, uint32_t n)
 /* run.c: the requests that the guest's code is to be stopped for now. */
 uint32_t binary_attended(const struct x86_cpu *c);
 
+/* show.c: the page at `offset` in RAM. */
+const uint8_t *binary_ram_at(const struct binary_vcpu *b, uint64_t offset);
+
 /* direct.c: to be called now and then while user code runs: whether it is to run in a cage. */
 void binary_direct_consider(struct binary_vcpu *b);
 /* Before anyone else looks at the state, or the thread does anything else. */
 void binary_direct_leave(struct binary_vcpu *b);
 /* Whether the present address space's user code runs in its cage. */
 bool binary_is_direct(struct binary_vcpu *b);
+/* Whether it may begin to: nothing has shown that it would not pay. */
+bool binary_may_go_direct(struct binary_vcpu *b);
 /* Whether what is at RIP may run in its cage; runs it there. */
 bool binary_direct_fits(struct binary_vcpu *b);
 /* False: it has not run, and can't now. */

@@ -26,17 +26,17 @@ static const struct pattern patterns[] = {
     {0xa2, 0, false, false},   /* CPUID */
     {0xae, 0x70, true, false}, /* XSAVE, XRSTOR, XSAVEOPT: what they save, the host's XCR0 says */
     {0xc7, 0x38, true, false}, /* XRSTORS, XSAVEC, XSAVES */
-    {0xc7, 0x80, false, true}, /* RDPID (and RDSEED) */
+    {0xc7, 0x80, false, true}, /* RDPID (with F3; else RDSEED) */
 };
 
 enum { ELSEWHERE = -1 }; /* the ModRM byte: in the next page */
 
-/* Whether the bytes behind a 0F could be such an instruction's. XEND and XTEST are not, where the
- * host's processor does not know them they raise #UD as they should. */
+/* Whether the bytes behind a 0F could be such an instruction's. XEND, XTEST and ENCLU are not:
+ * where the host's processor does not know them they raise #UD as they should. */
 static bool looks_sensitive(uint8_t opcode, int modrm)
 {
     bool memory = modrm < 0xc0;
-    if (opcode == 0x01 && (modrm == 0xd5 || modrm == 0xd6))
+    if (opcode == 0x01 && modrm >= 0xd5 && modrm <= 0xd7)
         return false;
     for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
         const struct pattern *p = &patterns[i];
@@ -51,16 +51,29 @@ static bool looks_sensitive(uint8_t opcode, int modrm)
     return false;
 }
 
+static bool is_prefix(uint8_t byte)
+{
+    return byte == 0x66 || byte == 0xf2 || byte == 0xf3 || byte == 0x2e || byte == 0x36 ||
+           byte == 0x3e || byte == 0x26 || byte == 0x64 || byte == 0x65 || byte == 0x67 ||
+           byte == 0xf0 || (byte & 0xf0) == 0x40;
+}
+
 /* Where the opcode of an instruction's begins, behind prefixes. */
 static unsigned opcode_at(const uint8_t *bytes, unsigned n)
 {
     unsigned at = 0;
-    while (at < n && (bytes[at] == 0x66 || bytes[at] == 0xf2 || bytes[at] == 0xf3 ||
-                      bytes[at] == 0x2e || bytes[at] == 0x36 || bytes[at] == 0x3e ||
-                      bytes[at] == 0x26 || bytes[at] == 0x64 || bytes[at] == 0x65 ||
-                      bytes[at] == 0x67 || bytes[at] == 0xf0 || (bytes[at] & 0xf0) == 0x40))
+    while (at < n && is_prefix(bytes[at]))
         at++;
     return at;
+}
+
+/* Whether there is an F3 among what may be prefixes before the opcode at `at`. */
+static bool may_have_rep(const uint8_t *bytes, unsigned at)
+{
+    while (at && is_prefix(bytes[at - 1]))
+        if (bytes[--at] == 0xf3)
+            return true;
+    return !at; /* it may be in the page before */
 }
 
 /*
@@ -111,8 +124,10 @@ static bool may_be_sensitive(const uint8_t *bytes, unsigned all, unsigned at)
 {
     if (bytes[at] == 0xcd)
         return bytes[at + 1] == 4 || bytes[at + 1] == 0x80;
-    return bytes[at] == 0x0f &&
-           looks_sensitive(bytes[at + 1], at + 2 < all ? bytes[at + 2] : ELSEWHERE);
+    int modrm = at + 2 < all ? bytes[at + 2] : ELSEWHERE;
+    if (bytes[at] != 0x0f || !looks_sensitive(bytes[at + 1], modrm))
+        return false;
+    return bytes[at + 1] != 0xc7 || modrm < 0xc0 || may_have_rep(bytes, at);
 }
 
 unsigned sensitive_find(const uint8_t *page, uint16_t *at, unsigned most)
@@ -129,6 +144,18 @@ unsigned sensitive_find(const uint8_t *page, uint16_t *at, unsigned most)
         found++;
     }
     return found;
+}
+
+bool sensitive_behind(const uint8_t *before, const uint8_t *page, unsigned at)
+{
+    enum { ALL = 2 * DISTANCE + 2 * X86_INSN_MAX };
+    uint8_t bytes[ALL];
+    if (at >= DISTANCE)
+        return true;
+    bytes_copy(bytes, before + MEMORY_PAGE_SIZE - DISTANCE, DISTANCE);
+    bytes_copy(bytes + DISTANCE, page, ALL - DISTANCE);
+    at += opcode_at(page + at, X86_INSN_MAX);
+    return prefixes_of(bytes, ALL, DISTANCE + at) != NOWHERE;
 }
 
 bool sensitive_across(const uint8_t *page, const uint8_t *next)

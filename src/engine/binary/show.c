@@ -8,12 +8,14 @@
 
 /* A page of code has not been looked at; is being looked at; has nothing sensitive, a few places
  * that breakpoints can guard, or more. */
-enum { VERDICT_NONE, VERDICT_LOOKING, VERDICT_PLAIN, VERDICT_GUARDED, VERDICT_NEVER };
+enum { VERDICT_NONE, VERDICT_LOOKING, VERDICT_PLAIN, VERDICT_GUARDED, VERDICT_MANY };
 
 void show_written(struct binary_vm *vm, uint64_t gpa)
 {
     const struct memory_region *r = memory_find(vm->vm->memory, gpa);
-    _Atomic uint8_t *verdict = &vm->verdict[memory_offset(r, gpa) >> MEMORY_PAGE_BITS];
+    uint64_t offset = memory_offset(r, gpa);
+    _Atomic uint8_t *verdict = &vm->verdict[offset >> MEMORY_PAGE_BITS];
+    executed_forget_page(&vm->executed, offset);
     if (atomic_exchange(verdict, VERDICT_NONE) <= VERDICT_LOOKING)
         return;
     for (unsigned i = 0; i < vm->vm->created; i++) {
@@ -28,8 +30,7 @@ static _Atomic uint8_t *verdict_at(const struct binary_vcpu *b, uint64_t offset)
     return &b->vm->verdict[offset >> MEMORY_PAGE_BITS];
 }
 
-/* The page at `offset` in RAM. */
-static const uint8_t *ram_at(const struct binary_vcpu *b, uint64_t offset)
+const uint8_t *binary_ram_at(const struct binary_vcpu *b, uint64_t offset)
 {
     const struct memory *m = b->v->vm->memory;
     const struct memory_region *r = m->region;
@@ -49,9 +50,9 @@ static uint8_t judge(struct binary_vcpu *b, uint64_t gpa, uint64_t offset)
     emulate_watch_code(b->v, gpa);
     atomic_store(verdict, VERDICT_LOOKING);
     uint16_t at[CAGE_BREAKPOINTS];
-    unsigned found = sensitive_find(ram_at(b, offset), at, CAGE_BREAKPOINTS);
-    known = !found ? VERDICT_PLAIN : found <= CAGE_BREAKPOINTS ? VERDICT_GUARDED : VERDICT_NEVER;
-    return atomic_compare_exchange_strong(verdict, &looking, known) ? known : VERDICT_NEVER;
+    unsigned found = sensitive_find(binary_ram_at(b, offset), at, CAGE_BREAKPOINTS);
+    known = !found ? VERDICT_PLAIN : found <= CAGE_BREAKPOINTS ? VERDICT_GUARDED : VERDICT_MANY;
+    return atomic_compare_exchange_strong(verdict, &looking, known) ? known : VERDICT_NONE;
 }
 
 /* ---- what a cage holds ---- */
@@ -59,15 +60,20 @@ static uint8_t judge(struct binary_vcpu *b, uint64_t gpa, uint64_t offset)
 /* Places for pages in one, and mappings: Linux allows a process 65,530. */
 enum { PAGES_MOST = 1 << 18, MAPS_MOST = 30000 };
 
+/* Of a page's rights: it is one of the cage's own, for the guest's (guard.h). */
+enum { SHOWN_COPY = 8 };
+
 bool show_clear(struct direct *d)
 {
+    d->guards.refused = 0;
     mirror_clear(&d->mirror);
     d->maps = 0;
     return cage_clear(d->cage);
 }
 
-/* The page at va is to be that at `offset` in RAM. */
-static bool show(struct direct *d, uint64_t va, uint64_t offset, unsigned rights)
+/* The page at va is to be that at `offset` in RAM, or with SHOWN_COPY the cage's own page `copy`.
+ */
+static bool show(struct direct *d, uint64_t va, uint64_t offset, unsigned rights, int copy)
 {
     const struct mirror_page *p = mirror_at(&d->mirror, table_index(va));
     uint32_t page = (uint32_t)(offset >> MEMORY_PAGE_BITS);
@@ -82,9 +88,11 @@ static bool show(struct direct *d, uint64_t va, uint64_t offset, unsigned rights
     } else if (p && p->va != va && !cage_unmap(d->cage, p->va, MEMORY_PAGE_SIZE)) {
         return false;
     }
-    unsigned before = d->cage->queued;
+    unsigned before = d->cage->queued, access = rights & ~(unsigned)SHOWN_COPY;
     if (!mirror_put(&d->mirror, va, page, rights) ||
-        !cage_map(d->cage, va, MEMORY_PAGE_SIZE, (uint64_t)page << MEMORY_PAGE_BITS, rights))
+        !(rights & SHOWN_COPY ? cage_map_page(d->cage, va, (unsigned)copy, access)
+                              : cage_map(d->cage, va, MEMORY_PAGE_SIZE,
+                                         (uint64_t)page << MEMORY_PAGE_BITS, access)))
         return false;
     d->maps += d->cage->queued != before;
     return true;
@@ -100,6 +108,18 @@ static const struct mirror_page *shown(const struct direct *d, uint64_t va)
 {
     const struct mirror_page *p = mirror_at(&d->mirror, table_index(va));
     return p && p->va == (va & X86_PAGE_MASK) ? p : NULL;
+}
+
+bool show_hide(struct direct *d, uint64_t va)
+{
+    struct mirror_page *p = mirror_at(&d->mirror, table_index(va));
+    return !p || p->va != (va & X86_PAGE_MASK) || hide(d, p);
+}
+
+bool show_has_copy(const struct direct *d, uint64_t at)
+{
+    const struct mirror_page *p = shown(d, at);
+    return p && (p->rights & SHOWN_COPY);
 }
 
 bool show_has(const struct direct *d, uint64_t at)
@@ -123,46 +143,15 @@ static bool show_data(struct binary_vcpu *b, struct direct *d, uint64_t va)
     const struct mirror_page *p = shown(d, va);
     unsigned rights = CAGE_READ | (writable ? CAGE_WRITE : 0);
     if (p && p->page == offset >> MEMORY_PAGE_BITS && !writable)
-        rights |= p->rights & CAGE_EXECUTE;
-    return show(d, va, offset, rights);
+        rights |= p->rights & (CAGE_EXECUTE | SHOWN_COPY); /* as it is, then */
+    return show(d, va, offset, rights, GUARD_ITSELF);
 }
 
 /* The code that is shown at va, or NULL. */
 static const uint8_t *shown_code(const struct binary_vcpu *b, const struct direct *d, uint64_t va)
 {
-    return show_has_code(d, va) ? ram_at(b, (uint64_t)shown(d, va)->page << MEMORY_PAGE_BITS)
+    return show_has_code(d, va) ? binary_ram_at(b, (uint64_t)shown(d, va)->page << MEMORY_PAGE_BITS)
                                 : NULL;
-}
-
-/* A page that has breakpoints gives them up, and is no more shown. */
-static bool take_breakpoint(struct direct *d, unsigned n)
-{
-    uint64_t page = d->cage->breakpoint[n] & X86_PAGE_MASK;
-    struct mirror_page *p = mirror_at(&d->mirror, table_index(page));
-    for (unsigned i = 0; page && i < CAGE_BREAKPOINTS; i++)
-        if ((d->cage->breakpoint[i] & X86_PAGE_MASK) == page && !cage_break(d->cage, i, 0))
-            return false;
-    return !page || !p || p->va != page || hide(d, p);
-}
-
-/* Has the cage stop before what is sensitive in the page of code at va. False: it can't. */
-static bool guard_code(struct direct *d, uint64_t va, const uint8_t *code)
-{
-    uint16_t at[CAGE_BREAKPOINTS];
-    unsigned found = sensitive_find(code, at, CAGE_BREAKPOINTS);
-    if (found > CAGE_BREAKPOINTS)
-        return false;
-    /* It may have some from when it was shown before. */
-    for (unsigned i = 0; i < CAGE_BREAKPOINTS; i++)
-        if ((d->cage->breakpoint[i] & X86_PAGE_MASK) == (va & X86_PAGE_MASK) &&
-            !cage_break(d->cage, i, 0))
-            return false;
-    for (unsigned i = 0; i < found; i++) {
-        unsigned n = d->next_breakpoint++ % CAGE_BREAKPOINTS;
-        if (!take_breakpoint(d, n) || !cage_break(d->cage, n, (va & X86_PAGE_MASK) + at[i]))
-            return false;
-    }
-    return true;
 }
 
 /* Shows the page of code at va, where `w` leads. guarded: also if something in it is sensitive. */
@@ -175,15 +164,18 @@ static bool show_code(struct binary_vcpu *b, struct direct *d, uint64_t va,
     uint64_t offset = memory_offset(r, w->gpa) & X86_PAGE_MASK;
     if (!guarded && atomic_load(verdict_at(b, offset)) != VERDICT_PLAIN)
         return false;
-    const uint8_t *before = shown_code(b, d, va - MEMORY_PAGE_SIZE), *code = ram_at(b, offset),
+    const uint8_t *before = shown_code(b, d, va - MEMORY_PAGE_SIZE),
+                  *code = binary_ram_at(b, offset),
                   *behind = shown_code(b, d, va + MEMORY_PAGE_SIZE);
     if ((before && sensitive_across(before, code)) || (behind && sensitive_across(code, behind)))
         return false;
     uint8_t verdict = judge(b, w->gpa & X86_PAGE_MASK, offset);
-    if (verdict == VERDICT_GUARDED ? !guarded || !guard_code(d, va, code)
-                                   : verdict != VERDICT_PLAIN)
+    bool unguarded = verdict == VERDICT_PLAIN;
+    if (verdict <= VERDICT_LOOKING || !(unguarded || guarded))
         return false;
-    return show(d, va, offset, CAGE_READ | CAGE_EXECUTE);
+    int copy = unguarded ? GUARD_ITSELF : guard_code(b, d, va, offset);
+    unsigned rights = CAGE_READ | CAGE_EXECUTE | (copy >= 0 ? SHOWN_COPY : 0);
+    return copy != GUARD_FAILED && show(d, va, offset, rights, copy);
 }
 
 enum { NEIGHBOURS = 16 };

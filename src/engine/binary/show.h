@@ -3,9 +3,9 @@
  *
  * Pages of data as the flat table for users has them, with the rights that it gives: a page that is
  * taken out of the table is taken out of the cage before that runs again, and who takes the right
- * to write away finds the page in the table. Pages of code that may be executed unseen, or with the
- * processor's breakpoints before the few instructions in it that may not (sensitive.h); such a page
- * is watched as translated code's pages are, and taken out when it is written.
+ * to write away finds the page in the table. Pages of code that may be executed unseen, or in which
+ * the cage is stopped before the instructions that may not (guard.h); such a page is watched as
+ * translated code's pages are, and taken out when it is written.
  */
 #ifndef DOPPEL_ENGINE_BINARY_SHOW_H
 #define DOPPEL_ENGINE_BINARY_SHOW_H
@@ -38,6 +38,10 @@ bool show_code_at(struct binary_vcpu *b, struct direct *d, uint64_t rip);
  * shown, or was shown all the same. */
 bool show_data_at(struct binary_vcpu *b, struct direct *d, uint64_t at, bool write);
 
+/* Takes out the page at va, if it is there. False: the cage is of no use any more. */
+bool show_hide(struct direct *d, uint64_t va);
+/* Whether what is shown at `at` is a copy of the guest's page (guard.h). */
+bool show_has_copy(const struct direct *d, uint64_t at);
 /* Whether the page of code at rip is shown. */
 bool show_has_code(const struct direct *d, uint64_t rip);
 /* Whether data, or code as data, is shown at `at`, to be read at least. */

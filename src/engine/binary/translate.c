@@ -59,6 +59,7 @@ static bool translate_copy(struct translator *t, enum how how)
     case HOW_STAC: return system_set_ac(t, true);
     case HOW_CLAC: return system_set_ac(t, false);
     case HOW_CPUID: return call_out(t, CALL_CPUID);
+    case HOW_XGETBV: return call_out(t, CALL_XGETBV);
     case HOW_RDMSR: return call_out(t, CALL_RDMSR);
     case HOW_WRMSR: return call_out(t, CALL_WRMSR);
     case HOW_TO_CR: return call_out_to_cr(t);
