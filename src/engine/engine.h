@@ -110,6 +110,24 @@ struct engine_apics {
     void (*cr8)(struct engine_vcpu *vcpu, bool write, uint64_t *value);
 };
 
+/*
+ * Eventfds that an engine signals instead of coming out, and sends messages for, while it keeps the
+ * local APICs and the machine's clock runs. Under the machine's lock, on any thread.
+ */
+enum { ENGINE_MESSAGES = 16 };
+
+struct engine_signals {
+    /* From now on a vCPU's write of so many bytes to gpa, whatever they are, signals fd and does
+     * not come to x86_host. False: it comes there. When it was removed, fd is signalled no more. */
+    bool (*add_doorbell)(struct engine_vm *vm, uint64_t gpa, unsigned size, int fd);
+    void (*remove_doorbell)(struct engine_vm *vm, uint64_t gpa, unsigned size, int fd);
+    /* From now on whoever signals fd sends the message. False: it is to be delivered by
+     * engine_apics; so it is from the 17th on. When it was removed, all that was signalled before
+     * has been sent. */
+    bool (*add_message)(struct engine_vm *vm, const struct engine_msi *m, int fd);
+    void (*remove_message)(struct engine_vm *vm, int fd);
+};
+
 struct engine {
     const char *name;    /* as --engine takes it */
     const char *summary; /* one line for `doppel engines` */
@@ -172,7 +190,8 @@ struct engine {
     void (*get_state)(struct engine_vcpu *vcpu, struct x86_state *to);
     void (*set_state)(struct engine_vcpu *vcpu, const struct x86_state *from);
 
-    const struct engine_apics *apics; /* NULL: it keeps none */
+    const struct engine_apics *apics;     /* NULL: it keeps none */
+    const struct engine_signals *signals; /* NULL: it has none */
 
     /* What the engine made of the guest's code at RIP: copies `size` bytes of it at most, says
      * where it lies and how many there are. 0: nothing, or not yet. May be NULL. */

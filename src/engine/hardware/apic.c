@@ -181,29 +181,43 @@ static void deliver(struct engine_vm *vm, const struct engine_msi *m)
     ioctl(vm->fd, KVM_SIGNAL_MSI, &k);
 }
 
-/* KVM's table of interrupts, as far as it is needed. */
+/* KVM's table of interrupts, as far as it is needed: the I/O APIC's pins, whose EOIs are to leave
+ * the guest, and behind them the messages that eventfds send (signals.c). */
 struct apic_routes {
     struct kvm_irq_routing head;
-    struct kvm_irq_routing_entry entry[ENGINE_PINS];
+    struct kvm_irq_routing_entry entry[ENGINE_PINS + ENGINE_MESSAGES];
 };
 
-/* The EOIs that leave the guest are those of KVM's table of interrupts. It costs a grace period,
- * and the I/O APIC's entries are written all the time. */
-static void routes(struct engine_vm *vm, const struct engine_msi level[ENGINE_PINS])
+static void add_route(struct apic_routes *to, unsigned gsi, const struct engine_msi *m)
+{
+    struct kvm_irq_routing_entry *e = &to->entry[to->head.nr++];
+    *e = (struct kvm_irq_routing_entry){.gsi = gsi, .type = KVM_IRQ_ROUTING_MSI};
+    e->u.msi.address_lo = m->address;
+    e->u.msi.data = m->data;
+}
+
+bool hardware_set_routes(struct engine_vm *vm)
 {
     struct apic_routes now = {0};
+    for (unsigned pin = 0; pin < ENGINE_PINS; pin++)
+        if (vm->level[pin].address)
+            add_route(&now, pin, &vm->level[pin]);
+    for (unsigned i = 0; i < ENGINE_MESSAGES; i++)
+        if (vm->message[i].used)
+            add_route(&now, ENGINE_PINS + i, &vm->message[i].msi);
+    return ioctl(vm->fd, KVM_SET_GSI_ROUTING, &now.head) == 0;
+}
+
+/* It costs a grace period, and the I/O APIC's entries are written all the time. */
+static void routes(struct engine_vm *vm, const struct engine_msi level[ENGINE_PINS])
+{
+    struct engine_msi before[ENGINE_PINS];
     if (memcmp(vm->level, level, sizeof vm->level) == 0)
         return;
-    for (unsigned pin = 0; pin < ENGINE_PINS; pin++) {
-        if (!level[pin].address)
-            continue;
-        struct kvm_irq_routing_entry *e = &now.entry[now.head.nr++];
-        *e = (struct kvm_irq_routing_entry){.gsi = pin, .type = KVM_IRQ_ROUTING_MSI};
-        e->u.msi.address_lo = level[pin].address;
-        e->u.msi.data = level[pin].data;
-    }
-    if (ioctl(vm->fd, KVM_SET_GSI_ROUTING, &now.head) == 0)
-        memcpy(vm->level, level, sizeof vm->level);
+    memcpy(before, vm->level, sizeof before);
+    memcpy(vm->level, level, sizeof vm->level);
+    if (!hardware_set_routes(vm))
+        memcpy(vm->level, before, sizeof vm->level);
 }
 
 /* KVM tells them also where the guest has turned them off, unless it is new. */

@@ -321,6 +321,7 @@ const struct engine engine_hardware = {
     .stats = stats,
     .failure = failure,
     .apics = &hardware_apics,
+    .signals = &hardware_signals,
     .watch_writes = watch_writes,
     .remapped = remapped,
 };

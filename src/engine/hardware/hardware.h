@@ -124,6 +124,13 @@ struct component {
     unsigned offset, size;
 };
 
+/* A message that an eventfd sends. */
+struct hardware_message {
+    bool used;
+    int fd;
+    struct engine_msi msi;
+};
+
 struct engine_vm {
     struct kvm kvm;
     struct kvm_facts facts;
@@ -139,10 +146,11 @@ struct engine_vm {
     bool keeps_apics;                     /* KVM keeps the local APICs */
     struct offer offer;                   /* what the guest has beside its model */
     struct engine_msi level[ENGINE_PINS]; /* that KVM has routes for */
-    uint8_t *reset_vector;                /* a page, or NULL */
-    bool compacts;                        /* the kernel saves in the compacted form */
-    atomic_bool stale;                    /* KVM may hold translations that the guest has dropped */
-    pthread_mutex_t lock; /* of what follows, and held while KVM drops translations */
+    struct hardware_message message[ENGINE_MESSAGES];
+    uint8_t *reset_vector; /* a page, or NULL */
+    bool compacts;         /* the kernel saves in the compacted form */
+    atomic_bool stale;     /* KVM may hold translations that the guest has dropped */
+    pthread_mutex_t lock;  /* of what follows, and held while KVM drops translations */
     struct beginnings beginnings;
     struct tables *tables; /* NULL: what vm->stale says has to do */
     struct {
@@ -237,6 +245,11 @@ void hardware_deadline_moved(struct engine_vcpu *v);
 /* The guest takes this interrupt first of all; it can. */
 bool hardware_inject_external(struct engine_vcpu *v, uint8_t vector);
 int hardware_exit_eoi(struct engine_vcpu *v);
+/* KVM gets its table of interrupts anew: vm->level and vm->message. */
+bool hardware_set_routes(struct engine_vm *vm);
+
+/* signals.c */
+extern const struct engine_signals hardware_signals;
 
 /* run.c */
 /* KVM does what it has put off until the next KVM_RUN (a timer's interrupt, telling an EOI), but
