@@ -42,6 +42,8 @@ static const struct counter machine_counters[] = {
     {"lock_waits", "waits for the device lock", offsetof(struct machine_stats, lock_waits)},
     {"resets", "resets", offsetof(struct machine_stats, resets)},
     {"switches", "changes of the engine", offsetof(struct machine_stats, switches)},
+    {"doorbells", "doorbells by eventfd", offsetof(struct machine_stats, doorbells)},
+    {"messages", "messages by eventfd", offsetof(struct machine_stats, messages)},
     {"console_in", "console bytes in", offsetof(struct machine_stats, console_in)},
     {"console_out", "console bytes out", offsetof(struct machine_stats, console_out)},
 };

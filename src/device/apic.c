@@ -72,7 +72,10 @@ void apic_bus_msi(void *ctx, uint64_t address, uint32_t data)
         .logical = address & MSI_LOGICAL,
         .level = data & MSI_LEVEL,
     };
-    apic_bus_deliver(ctx, &m);
+    const struct apic_bus *b = ctx;
+    bool usual = !m.level && m.mode <= APIC_LOWEST;
+    if (!usual || !b->keeper.message || !b->keeper.message(b->keeper.ctx, &m))
+        apic_bus_deliver(ctx, &m);
 }
 
 void apic_bus_routed(void *ctx, const struct ioapic *a)

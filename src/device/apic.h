@@ -42,6 +42,9 @@ struct apic_keeper {
     /* Which vectors of which processors are level-triggered by an I/O APIC's entry: their EOIs are
      * to be told. Called when an entry was written. */
     void (*routes)(void *ctx, const struct ioapic *a);
+    /* A device's message, if it is the usual kind: edge-triggered, a vector. False: deliver() it.
+     * May be NULL. */
+    bool (*message)(void *ctx, const struct apic_message *m);
 };
 
 struct apic_bus {

@@ -16,6 +16,11 @@
 /* offset counts from the region's base. size: 1, 2, 4 (ports), also 8 (memory). A handler gets
  * whatever size the guest used and must cope with each, and with an access that runs over the end
  * of its last register. */
+struct bus_doorbell {
+    uint64_t offset, value; /* what is written there, by whoever keeps to the rules */
+    unsigned size;
+};
+
 struct bus_ops {
     uint64_t (*read)(void *device, uint64_t offset, unsigned size);
     void (*write)(void *device, uint64_t offset, unsigned size, uint64_t value);
@@ -23,6 +28,9 @@ struct bus_ops {
      * address first. 0: any. An access is also split where it runs over a region's end, so a
      * handler never sees offset + size beyond its region's size. */
     unsigned widest;
+    /* The region's doorbells from 0 on; false: there are no more. At one, a write says no more than
+     * that it happened: several may be made one, and that one later. NULL: there are none. */
+    bool (*doorbell)(void *device, unsigned n, struct bus_doorbell *to);
 };
 
 struct bus_region {

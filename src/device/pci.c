@@ -57,6 +57,8 @@ static void pci_remap(struct pci_bus *b)
             }
         }
     }
+    if (b->moved)
+        b->moved(b->moved_ctx);
 }
 
 /* ---- INTx ---- */

@@ -122,6 +122,9 @@ struct pci_bus {
     /* 0xcf9 lies inside CONFIG_ADDRESS and is no part of it: byte accesses go there. */
     void (*reset)(void *ctx, bool full);
     void *reset_ctx;
+    /* Told when BARs have moved, appeared or gone; may be NULL. */
+    void (*moved)(void *ctx);
+    void *moved_ctx;
 };
 
 /* Per function: pci_function_archive; per bus: pci_bus_archive. */

@@ -35,6 +35,12 @@ static void deliver(void *machine, const struct apic_message *message)
         m->config.engine->apics->deliver(m->vm, &msi);
 }
 
+static bool message(void *machine, const struct apic_message *message)
+{
+    struct engine_msi msi = to_msi(message);
+    return eventfds_send(machine, &msi);
+}
+
 static void routes(void *machine, const struct ioapic *a)
 {
     struct machine *m = machine;
@@ -121,14 +127,16 @@ void apics_give(struct machine *m)
             fail(m, &m->vcpu[i]);
             return;
         }
-    m->pc.apics.keeper = (struct apic_keeper){m, deliver, routes};
+    m->pc.apics.keeper = (struct apic_keeper){m, deliver, routes, message};
     routes(m, &m->pc.ioapic);
+    eventfds_give(m);
 }
 
 void apics_take(struct machine *m)
 {
     if (!m->apics_lent)
         return;
+    eventfds_take(m);
     m->apics_lent = false;
     m->pc.apics.keeper = (struct apic_keeper){0};
     for (unsigned i = 0; i < m->cpus; i++)

@@ -109,6 +109,29 @@ struct switching {
     uint64_t changes;
 };
 
+/* Eventfds between devices and the engine (eventfds.c). */
+enum { MACHINE_DOORBELLS = 32 };
+struct doorbell {
+    struct machine *machine;
+    const struct pci_bar *bar;
+    struct bus_doorbell at;
+    int fd;
+    bool given; /* the engine has it, at gpa */
+    uint64_t gpa;
+};
+struct message {
+    struct engine_msi msi;
+    int fd;
+    bool given;
+};
+struct eventfds {
+    bool given; /* the engine may have some */
+    unsigned doorbells, messages, turn;
+    uint64_t rung, sent; /* for --stats */
+    struct doorbell doorbell[MACHINE_DOORBELLS];
+    struct message message[ENGINE_MESSAGES];
+};
+
 struct machine {
     struct machine_config config; /* its engine is the one that runs now */
     char name[64];
@@ -125,6 +148,7 @@ struct machine {
     struct switching switching;
     struct pc pc;
     bool apics_lent; /* the local APICs are with the engine */
+    struct eventfds eventfds;
     bool reset_wanted;
     bool loaded, ran;       /* machine_load(), machine_run() were called */
     struct outcome outcome; /* under lock */
@@ -182,6 +206,18 @@ void machine_set_clock(struct machine *m, uint64_t now);
  * while the clock runs and no vCPU does. */
 void apics_give(struct machine *m);
 void apics_take(struct machine *m);
+
+/* ---- eventfds.c ---- */
+
+/* When devices are there, and the loop does not run. */
+bool eventfds_init(struct machine *m, struct error *err);
+void eventfds_destroy(struct machine *m);
+/* For apics.c, under the machine's lock: after the APICs went to the engine, before they come back.
+ */
+void eventfds_give(struct machine *m);
+void eventfds_take(struct machine *m);
+/* A device's message, while the engine has the APICs. False: it is to be delivered otherwise. */
+bool eventfds_send(struct machine *m, const struct engine_msi *msi);
 
 /* ---- vcpu.c ---- */
 

@@ -162,7 +162,7 @@ static bool make(struct machine *m, const struct machine_config *config, struct 
         .receive_ready = serial_ready,
     };
     if (!pc_init(&m->pc, &m->clock, &host, config->debug_exit, err) || !add_devices(m, err) ||
-        !switch_make_engine(m, err))
+        !eventfds_init(m, err) || !switch_make_engine(m, err))
         return false;
     for (unsigned i = 0; i < config->cpus; i++, m->cpus++)
         if (!vcpu_create(&m->vcpu[i], m, i, err))
@@ -199,6 +199,7 @@ void machine_destroy(struct machine *m)
     if (m->memory.size)
         memory_destroy(&m->memory);
     loop_destroy(m->loop);
+    eventfds_destroy(m);
     control_destroy(&m->control);
     pthread_mutex_destroy(&m->lock);
     free(m);
@@ -496,6 +497,8 @@ void machine_stats(struct machine *m, struct machine_stats *out)
     out->run_ns = m->run_ns;
     out->guest_ns = clock_now(&m->clock);
     out->resets = m->resets;
+    out->doorbells = m->eventfds.rung;
+    out->messages = m->eventfds.sent;
     out->console_in = atomic_load(&m->serial.received);
     out->console_out = atomic_load(&m->serial.sent);
     machine_unlock(m);

@@ -95,6 +95,7 @@ struct machine_stats {
     uint64_t lock_waits; /* how often a vCPU found the machine's lock taken */
     uint64_t resets;
     uint64_t switches;                /* from one engine to another */
+    uint64_t doorbells, messages;     /* that an engine took by eventfds */
     uint64_t console_in, console_out; /* bytes */
 };
 /* Any thread; exact when the machine does not run. */

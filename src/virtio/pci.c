@@ -292,7 +292,14 @@ static void write_registers(void *device, uint64_t offset, unsigned size, uint64
         virtio_notified(d, (unsigned)(offset - NOTIFY_AT) / NOTIFY_STRIDE);
 }
 
-static const struct bus_ops register_ops = {read_registers, write_registers, 0};
+static bool doorbell(void *device, unsigned n, struct bus_doorbell *to)
+{
+    const struct virtio_device *d = device;
+    *to = (struct bus_doorbell){NOTIFY_AT + (uint64_t)n * NOTIFY_STRIDE, n, 2};
+    return n < d->kind->queues;
+}
+
+static const struct bus_ops register_ops = {read_registers, write_registers, 0, doorbell};
 
 /* ---- BAR 1 ---- */
 
