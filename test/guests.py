@@ -14,6 +14,9 @@ TIMEOUT = 120
 # Guests that a /dev/kvm that works in software can't run right, as it executes user code unseen.
 BEYOND_SOFTWARE_KVM = {"direct"}
 
+# What guests need beside what all get.
+OPTIONS = {"virtio": ["--rng"]}
+
 
 def entry_of(doppel, engine):
     """What doppel says of the engine on this host."""
@@ -27,8 +30,9 @@ def entry_of(doppel, engine):
 
 def run(doppel, engine, cpu, options, guest):
     """The guest's output lines, and why it counts as failed as a whole (or None)."""
+    own = OPTIONS.get(re.sub(r".*/|\.elf$", "", guest), [])
     command = [doppel, "run", "--engine", engine, "--kernel", guest, "--memory", "64M",
-               "--debug-exit", "--console", "stdio", *(["--cpu", cpu] if cpu else []), *options]
+               "--debug-exit", "--console", "stdio", *(["--cpu", cpu] if cpu else []), *own, *options]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=TIMEOUT)

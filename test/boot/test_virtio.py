@@ -68,6 +68,30 @@ def test_entropy_on_kvm(t):
     check(run(t, "--rng", "--engine", "hardware")[0])
 
 
+def check_guest(t, *more):
+    """guest/virtio.c says what holds: no request and no interrupt is lost."""
+    t.needs_engine("hardware")
+    done = t.run("run", "--apic", "kernel", "--rng", "--kernel", t.build / "guest/virtio.elf",
+                 "--memory", "64M", "--debug-exit", "--console", "stdio", "--stats", "--json",
+                 *more)
+    assert done.returncode == 0x10 << 1 | 1, (done.stdout[-2000:], done.stderr[-500:])
+    return json.loads(done.stderr)
+
+
+def test_eventfds_between_kvm_and_the_device(t):
+    """Each of the guest's 300 interrupts, at least, is a message, and its doorbell was rung."""
+    stats = check_guest(t, "--engine", "hardware")
+    assert stats["doorbells"] > 300, stats["doorbells"]
+    assert stats["messages"] > 300, stats["messages"]
+
+
+def test_eventfds_come_and_go_with_the_engine(t):
+    stats = check_guest(t, "--engine", "emulate", "--switch-every", "2ms,emulate,hardware,binary")
+    assert stats["switches"] > 2
+    stats = check_guest(t, "--engine", "hardware", "--switch-every", "2ms,hardware,emulate")
+    assert stats["switches"] > 2 and stats["doorbells"] > 0 and stats["messages"] > 0, stats
+
+
 def test_entropy_by_the_interrupt_pin(t):
     """Without MSI the driver gets by with INTx."""
     lines, _ = run(t, "--rng", "--append", "console=ttyS0 quiet pci=nomsi")
