@@ -174,12 +174,14 @@ TEST(stops_at_the_time_stamp_counter)
     uint64_t address;
     CHECK_EQ(cage_run(c, &r, &address), CAGE_CALL);
     r.rip = code_at;
-    CHECK(cage_fault_tsc(c));
+    CHECK(cage_fault_tsc(c, true));
     for (unsigned i = 0; i < 2; i++) {
         CHECK_EQ(cage_run(c, &r, &address), CAGE_EXCEPTION);
         CHECK_EQ(r.rip, code_at);
         CHECK(cage_clear(c) && cage_map(c, code_at, PAGE, 0, CAGE_READ | CAGE_EXECUTE));
     }
+    CHECK(cage_fault_tsc(c, false));
+    CHECK_EQ(cage_run(c, &r, &address), CAGE_CALL);
     cage_destroy(c);
 }
 

@@ -600,11 +600,13 @@ bool cage_break(struct cage *c, unsigned n, uint64_t address)
     return set_debug_register(c, n, address) && set_debug_register(c, 7, enabled | BIT(2 * n));
 }
 
-bool cage_fault_tsc(struct cage *c)
+bool cage_fault_tsc(struct cage *c, bool fault)
 {
-    if (!c->tsc_faults)
-        c->tsc_faults = call(c, SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV, 0) && cage_settle(c);
-    return c->tsc_faults;
+    if (c->tsc_faults == fault)
+        return true;
+    c->tsc_faults = fault;
+    return call(c, SYS_prctl, PR_SET_TSC, fault ? PR_TSC_SIGSEGV : PR_TSC_ENABLE, 0) &&
+           cage_settle(c);
 }
 
 void cage_interrupt(const struct cage *c)

@@ -84,8 +84,9 @@ bool cage_settle(struct cage *c);
 
 /* Breakpoint n stops it before the instruction at `address`; 0: nothing. */
 bool cage_break(struct cage *c, unsigned n, uint64_t address);
-/* From the next run on RDTSC and RDTSCP stop it as well (CAGE_EXCEPTION). */
-bool cage_fault_tsc(struct cage *c);
+/* Whether RDTSC and RDTSCP stop it as well (CAGE_EXCEPTION). On some hosts each stop takes twice as
+ * long then. */
+bool cage_fault_tsc(struct cage *c, bool fault);
 
 /* Runs from regs until something stops it, and says how far it came. address: of a CAGE_FAULT; ~0
  * where there is none to tell. */

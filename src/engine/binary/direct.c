@@ -17,6 +17,7 @@ enum {
     WATCH = 2000 * MICROSECOND,     /* for how long translated code is watched */
     WORTH = 60 * MICROSECOND,       /* between two ways into the kernel, in translated code */
     STAYS_WORTH = 25 * MICROSECOND, /* of a cage's run, from going there to being back */
+    TSC_COSTS = 12 * MICROSECOND,   /* of that, where RDTSC faults */
     TOGETHER = 20000 * MICROSECOND, /* cage and vCPU on one processor, without a look round */
     PAUSE = 10000 * MICROSECOND,
 };
@@ -125,7 +126,8 @@ static void count_stop(struct binary_vcpu *b, struct direct *d, uint64_t inside)
     d->inside += inside;
     if (++d->stops < STOPS_WATCHED)
         return;
-    if (d->inside / d->stops < STAYS_WORTH && b->vm->direct != ENGINE_DIRECT_ALWAYS) {
+    uint64_t worth = STAYS_WORTH + (d->cage && d->cage->tsc_faults ? TSC_COSTS : 0);
+    if (d->inside / d->stops < worth && b->vm->direct != ENGINE_DIRECT_ALWAYS) {
         turn_off(b, d);
         return;
     }

@@ -175,9 +175,18 @@ int guard_code(struct binary_vcpu *b, struct direct *d, uint64_t va, uint64_t of
         g->noted = noted;
         return GUARD_FAILED;
     }
-    if ((p.tsc && !cage_fault_tsc(d->cage)) || !give_breakpoints(d, page, &p))
+    if ((p.tsc && !cage_fault_tsc(d->cage, true)) || !give_breakpoints(d, page, &p))
         return GUARD_FAILED;
     return p.replaced ? give_copy(d, page, code, &p) : GUARD_ITSELF;
+}
+
+bool guard_nothing(struct direct *d)
+{
+    d->guards = (struct guards){0};
+    for (unsigned i = 0; i < CAGE_BREAKPOINTS; i++)
+        if (d->cage->breakpoint[i] && !cage_break(d->cage, i, 0))
+            return false;
+    return cage_fault_tsc(d->cage, false);
 }
 
 bool guard_is_ours(const struct direct *d, uint64_t address)

@@ -45,6 +45,8 @@ enum { GUARD_FAILED = -2, GUARD_ITSELF = -1 };
 /* Guards the page of code at va, which is at `offset` in RAM. Returns which of the cage's own pages
  * is to be shown for it, GUARD_ITSELF, or GUARD_FAILED: there are too many places. */
 int guard_code(struct binary_vcpu *b, struct direct *d, uint64_t va, uint64_t offset);
+/* Everything was taken out of the cage. False: it is of no more use. */
+bool guard_nothing(struct direct *d);
 /* Whether there is an INT3 at the address that is not the guest's. */
 bool guard_is_ours(const struct direct *d, uint64_t address);
 

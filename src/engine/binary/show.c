@@ -65,10 +65,9 @@ enum { SHOWN_COPY = 8 };
 
 bool show_clear(struct direct *d)
 {
-    d->guards.refused = 0;
     mirror_clear(&d->mirror);
     d->maps = 0;
-    return cage_clear(d->cage);
+    return cage_clear(d->cage) && guard_nothing(d);
 }
 
 /* The page at va is to be that at `offset` in RAM, or with SHOWN_COPY the cage's own page `copy`.
