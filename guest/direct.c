@@ -528,7 +528,9 @@ static void endless_loops_are_interrupted(void)
     apic_set(DIVIDE, BY_ONE);
     apic_set(LVT_TIMER, VECTOR);
     for (unsigned i = 0; i < 10; i++) {
-        struct context c = user(), was = c;
+        struct context c = user();
+        c.rax = c.rbx = 0; /* it may come before the first instruction */
+        struct context was = c;
         apic_set(INITIAL, COUNT);
         run_code(&c, i & 1 ? counting_code : endless_code);
         CHECK_EQ(c.vector, VECTOR);
