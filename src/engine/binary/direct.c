@@ -199,8 +199,6 @@ static void to_registers(struct x86_cpu *c, struct user_regs_struct *r)
         .eflags = x86_rflags(c),
         .fs_base = c->s.seg[X86_FS].base,
         .gs_base = c->s.seg[X86_GS].base,
-        .cs = CAGE_CS,
-        .ss = CAGE_SS,
     };
 }
 
@@ -257,11 +255,10 @@ static bool lost(struct binary_vcpu *b, struct direct *d, enum engine_exit *exit
 
 static struct cage *cage_of(struct binary_vcpu *b, struct direct *d)
 {
-    struct error err;
     if (d->cage && !cage_is_mine(d->cage))
         direct_end(d); /* it was left when run() came back */
     if (!d->cage) {
-        d->cage = cage_create(b->v->vm->memory->fd, &err);
+        d->cage = cage_create(b->v->vm->memory->fd, NULL); /* why not is of no concern */
         if (!d->cage)
             b->vm->direct = ENGINE_DIRECT_NEVER;
     }
@@ -336,11 +333,11 @@ static enum cage_stop run_once(struct binary_vcpu *b, struct direct *d, uint64_t
         b->stopped[stop].count++;
         b->stopped[stop].cycles += took;
         count_stop(b, d, took);
+        if (stop != CAGE_LOST && stop != CAGE_STUCK)
+            from_registers(c, &r);
     }
     atomic_store(&b->running, false);
     b->caged = NULL;
-    if (stop != CAGE_LOST && stop != CAGE_STUCK)
-        from_registers(c, &r);
     return stop;
 }
 
@@ -354,18 +351,25 @@ static void trap_step(struct x86_cpu *c)
     c->s.event_has_error = false;
 }
 
+/* The byte of user code there, or -1. */
+static int code_byte(struct binary_vcpu *b, uint64_t at)
+{
+    struct x86_walk w;
+    const uint8_t *byte = NULL;
+    if (x86_walk(&b->v->cpu, at, X86_PEEK, X86_AS_USER, &w))
+        byte = memory_hva(b->v->vm->memory, w.gpa);
+    return byte ? *byte : -1;
+}
+
 /* Back to where INT3 or its like begins, which raised a trap behind it. (Where the host is a guest
  * itself, INT1 may raise it where it is.) */
 static void before_trap(struct binary_vcpu *b)
 {
     struct x86_cpu *c = &b->v->cpu;
-    struct x86_walk w;
-    const uint8_t *before = NULL;
-    if (x86_walk(c, c->s.rip - 1, X86_PEEK, X86_AS_USER, &w))
-        before = memory_hva(b->v->vm->memory, w.gpa);
-    if (before && (*before == 0xcc || *before == 0xf1))
+    int before = code_byte(b, c->s.rip - 1);
+    if (before == 0xcc || before == 0xf1)
         c->s.rip -= 1;
-    else if (before && *before == 3) /* INT 3: CD 03 */
+    else if (before == 3) /* INT 3: CD 03 */
         c->s.rip -= 2;
 }
 
@@ -376,13 +380,9 @@ static void run_call(struct binary_vcpu *b)
     _Alignas(struct block) uint8_t room[sizeof(struct block) + 2 * sizeof(struct op)];
     struct block *block = (struct block *)(void *)room;
     struct x86_cpu *c = &b->v->cpu;
-    struct x86_walk w;
     struct x86_insn insn;
     c->s.rip -= 2;
-    const uint8_t *bytes = NULL;
-    if (x86_walk(c, c->s.rip, X86_PEEK, X86_AS_USER, &w))
-        bytes = memory_hva(b->v->vm->memory, w.gpa);
-    if (!bytes || *bytes != syscall[0] ||
+    if (code_byte(b, c->s.rip) != syscall[0] ||
         !emulate_single(b->v, syscall, sizeof syscall, &insn, block)) {
         binary_emulate_one(b);
         return;
@@ -440,6 +440,6 @@ bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit)
     case CAGE_STUCK: give_up(b, d); return true;
     case CAGE_LOST: return lost(b, d, exit);
     }
-    *exit = c->s.event_pending ? ENGINE_LIMIT : binary_emulate_one(b);
+    *exit = binary_emulate_one(b);
     return true;
 }
