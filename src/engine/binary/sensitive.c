@@ -149,7 +149,7 @@ unsigned sensitive_find(const uint8_t *page, uint16_t *at, unsigned most)
 bool sensitive_behind(const uint8_t *before, const uint8_t *page, unsigned at)
 {
     enum { ALL = 2 * DISTANCE + 2 * X86_INSN_MAX };
-    uint8_t bytes[ALL];
+    uint8_t bytes[ALL] = {0};
     if (at >= DISTANCE)
         return true;
     bytes_copy(bytes, before + MEMORY_PAGE_SIZE - DISTANCE, DISTANCE);
