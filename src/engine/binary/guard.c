@@ -86,9 +86,12 @@ static unsigned find_places(struct binary_vcpu *b, uint64_t va, const uint8_t *c
 }
 
 /* False: there are too many places. */
-static bool make_plan(struct executed *e, const struct cage *c, const uint8_t *code,
-                      uint64_t offset, const uint16_t *at, unsigned found, struct plan *p)
+static bool make_plan(struct binary_vcpu *b, const struct cage *c, uint64_t va, uint64_t offset,
+                      struct plan *p)
 {
+    const uint8_t *code = binary_ram_at(b, offset);
+    uint16_t at[PLACES_MOST];
+    unsigned found = find_places(b, va, code, at);
     *p = (struct plan){0};
     if (found > PLACES_MOST)
         return false;
@@ -96,7 +99,7 @@ static bool make_plan(struct executed *e, const struct cage *c, const uint8_t *c
         bool tsc = at[i] + 3 <= MEMORY_PAGE_SIZE && reads_tsc(code + at[i]);
         if (tsc && (found > CAGE_BREAKPOINTS || c->tsc_faults))
             p->tsc = true;
-        else if (found > CAGE_BREAKPOINTS && was_executed(e, offset + at[i]))
+        else if (found > CAGE_BREAKPOINTS && was_executed(&b->vm->executed, offset + at[i]))
             p->replace[p->replaced++] = at[i];
         else if (!add_stop(p, at[i]))
             return false;
@@ -161,23 +164,20 @@ static bool has_to_wait(struct direct *d, uint64_t page)
 
 int guard_code(struct binary_vcpu *b, struct direct *d, uint64_t va, uint64_t offset)
 {
-    struct executed *e = &b->vm->executed;
     struct guards *g = &d->guards;
-    const uint8_t *code = binary_ram_at(b, offset);
     uint64_t page = va & X86_PAGE_MASK;
-    unsigned noted = atomic_load(&e->noted);
-    uint16_t at[PLACES_MOST];
+    unsigned noted = atomic_load(&b->vm->executed.noted);
     struct plan p;
     if ((g->refused == page && g->noted == noted) || has_to_wait(d, page))
         return GUARD_FAILED;
-    if (!make_plan(e, d->cage, code, offset, at, find_places(b, page, code, at), &p)) {
+    if (!make_plan(b, d->cage, page, offset, &p)) {
         g->refused = page;
         g->noted = noted;
         return GUARD_FAILED;
     }
     if ((p.tsc && !cage_fault_tsc(d->cage, true)) || !give_breakpoints(d, page, &p))
         return GUARD_FAILED;
-    return p.replaced ? give_copy(d, page, code, &p) : GUARD_ITSELF;
+    return p.replaced ? give_copy(d, page, binary_ram_at(b, offset), &p) : GUARD_ITSELF;
 }
 
 bool guard_nothing(struct direct *d)
