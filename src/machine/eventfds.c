@@ -46,28 +46,37 @@ static void on_signal(void *doorbell, unsigned events)
     machine_unlock(d->machine);
 }
 
-/* The engine has the doorbell where the guest has it now, if it is to have it at all. A signal of
- * the old place is still served. */
-static void place(struct machine *m, struct doorbell *d)
+static bool is_wanted(const struct machine *m, const struct doorbell *d)
 {
-    const struct engine_signals *e = engine_of(m);
-    uint64_t gpa = d->bar->mapped_at + d->at.offset;
-    bool wanted = m->eventfds.given && d->bar->mapped;
-    if (d->given && (!wanted || gpa != d->gpa)) {
-        e->remove_doorbell(m->vm, d->gpa, d->at.size, d->fd);
-        d->given = false;
-    }
-    if (wanted && !d->given) {
-        d->gpa = gpa;
-        d->given = e->add_doorbell(m->vm, gpa, d->at.size, d->fd);
-    }
+    return m->eventfds.given && d->bar->mapped;
 }
 
-static void place_all(void *machine)
+static uint64_t place_of(const struct doorbell *d)
+{
+    return d->bar->mapped_at + d->at.offset;
+}
+
+/* The engine has the doorbells where the guest has them now, if it is to have them at all; those
+ * that move make room for others first. A signal of the old place is still served. */
+static void place_doorbells(void *machine)
 {
     struct machine *m = machine;
-    for (unsigned i = 0; i < m->eventfds.doorbells; i++)
-        place(m, &m->eventfds.doorbell[i]);
+    struct eventfds *s = &m->eventfds;
+    const struct engine_signals *e = engine_of(m);
+    for (unsigned i = 0; i < s->doorbells; i++) {
+        struct doorbell *d = &s->doorbell[i];
+        if (d->given && (!is_wanted(m, d) || d->gpa != place_of(d))) {
+            e->remove_doorbell(m->vm, d->gpa, d->at.size, d->fd);
+            d->given = false;
+        }
+    }
+    for (unsigned i = 0; i < s->doorbells; i++) {
+        struct doorbell *d = &s->doorbell[i];
+        if (!d->given && is_wanted(m, d)) {
+            d->gpa = place_of(d);
+            d->given = e->add_doorbell(m->vm, d->gpa, d->at.size, d->fd);
+        }
+    }
 }
 
 /* ---- messages ---- */
@@ -88,27 +97,30 @@ static bool is_same(const struct engine_msi *a, const struct engine_msi *b)
 static struct message *find_message(struct eventfds *s, const struct engine_msi *msi)
 {
     for (unsigned i = 0; i < s->messages; i++)
-        if (s->message[i].given && is_same(&s->message[i].msi, msi))
+        if (is_same(&s->message[i].msi, msi))
             return &s->message[i];
     return NULL;
 }
 
-/* A free place, or, in turn, that of another message. */
-static struct message *make_room(struct machine *m)
+/* The next one gets a free place or, in turn, that of another. */
+static void remember(struct machine *m, const struct engine_msi *msi)
 {
     struct eventfds *s = &m->eventfds;
-    if (s->messages < ENGINE_MESSAGES) {
+    unsigned i = s->messages < ENGINE_MESSAGES ? s->messages : s->turn++ % ENGINE_MESSAGES;
+    struct message *g = &s->message[i];
+    if (i == s->messages) {
         int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (fd < 0)
-            return NULL;
-        s->message[s->messages] = (struct message){.fd = fd};
-        return &s->message[s->messages++];
+            return;
+        *g = (struct message){.fd = fd};
+        s->messages++;
     }
-    struct message *g = &s->message[s->turn++ % ENGINE_MESSAGES];
     drop_message(m, g);
-    return g;
+    g->msi = *msi;
 }
 
+/* The engine hears of a message when it is sent for the second time: to tell it costs much more
+ * than to send one, and a guest may have every one of its be another. */
 bool eventfds_send(struct machine *m, const struct engine_msi *msi)
 {
     const uint64_t one = 1;
@@ -116,12 +128,11 @@ bool eventfds_send(struct machine *m, const struct engine_msi *msi)
         return false;
     struct message *g = find_message(&m->eventfds, msi);
     if (!g) {
-        g = make_room(m);
-        if (!g)
-            return false;
-        g->msi = *msi;
-        g->given = engine_of(m)->add_message(m->vm, msi, g->fd);
+        remember(m, msi);
+        return false;
     }
+    if (!g->given)
+        g->given = engine_of(m)->add_message(m->vm, msi, g->fd);
     bool sent = g->given && write(g->fd, &one, sizeof one) == sizeof one;
     m->eventfds.sent += sent;
     return sent;
@@ -134,7 +145,7 @@ void eventfds_give(struct machine *m)
     if (m->eventfds.given || !m->apics_lent || !engine_of(m))
         return;
     m->eventfds.given = true;
-    place_all(m);
+    place_doorbells(m);
 }
 
 /* What was rung and not served is served here, so that the devices know of it when they are saved,
@@ -145,7 +156,7 @@ void eventfds_take(struct machine *m)
     if (!s->given)
         return;
     s->given = false;
-    place_all(m);
+    place_doorbells(m);
     for (unsigned i = 0; i < s->doorbells; i++)
         ring(&s->doorbell[i]);
     for (unsigned i = 0; i < s->messages; i++)
@@ -196,7 +207,7 @@ bool eventfds_init(struct machine *m, struct error *err)
         for (unsigned i = 0; bus->function[n] && i < PCI_BARS; i++)
             if (!add_doorbells(m, &bus->function[n]->bar[i], err))
                 return false;
-    bus->moved = place_all;
+    bus->moved = place_doorbells;
     bus->moved_ctx = m;
     return true;
 }

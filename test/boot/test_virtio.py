@@ -79,10 +79,10 @@ def check_guest(t, *more):
 
 
 def test_eventfds_between_kvm_and_the_device(t):
-    """Each of the guest's 300 interrupts, at least, is a message, and its doorbell was rung."""
+    """All of the guest's requests are rung so, and answered but for the first of each vector."""
     stats = check_guest(t, "--engine", "hardware")
-    assert stats["doorbells"] > 300, stats["doorbells"]
-    assert stats["messages"] > 300, stats["messages"]
+    assert stats["doorbells"] > 370, stats["doorbells"]
+    assert stats["messages"] > 250, stats["messages"]
 
 
 def test_eventfds_come_and_go_with_the_engine(t):
