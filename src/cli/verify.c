@@ -152,6 +152,9 @@ static bool check(struct verify *v, struct error *err)
     if (!v->against)
         return error_usage(err, "--against: missing; name the engine to compare with, as in "
                                 "--against emulate");
+    if (v->config.rng)
+        return error_usage(err, "--rng: what a device writes to memory is not on record for the "
+                                "second engine; leave it out");
     v->config.virtual_clock = true;
     return config_check(&v->config, err);
 }

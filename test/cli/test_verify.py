@@ -75,6 +75,7 @@ def test_what_can_not_be_taken(t):
     refused(t, "--against", args=["--engine", "emulate", "--kernel", "x"])
     refused(t, "--kernel", args=engines[:4])
     refused(t, "warp", args=["--against", "warp"])
+    refused(t, "--rng", "second engine", args=engines + ["--rng"])
     refused(t, "--frobnicate", args=engines + ["--frobnicate"])
     refused(t, "stray", "doppel help verify", args=engines + ["stray"])
     refused(t, "--step", args=engines + ["--step", "0"])
