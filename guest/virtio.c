@@ -263,6 +263,30 @@ static void chains_and_tables_are_filled(void)
     check_bytes(2);
 }
 
+/* mov $imm, %al; ret */
+static volatile uint8_t code[] __attribute__((aligned(4096))) = {0xb0, 0, 0xc3};
+
+static void code_that_it_writes_is_run(void)
+{
+    uint8_t (*run_it)(void) = (uint8_t(*)(void))(uintptr_t)code;
+    unsigned changes = 0;
+    start(0);
+    available.flags = 1;
+    for (unsigned i = 0; i < 100; i++) {
+        uint8_t before = code[1];
+        for (unsigned n = 0; n < 20; n++)
+            CHECK_EQ(run_it(), before);
+        table[0].address = (uint32_t)(uintptr_t)&code[1];
+        table[0].length = 1;
+        table[0].flags = WRITE;
+        offer(0);
+        check_used((uint16_t)(i + 1));
+        CHECK_EQ(run_it(), code[1]);
+        changes += code[1] != before;
+    }
+    CHECK(changes > 50);
+}
+
 static void interrupts_say_so(void)
 {
     begin();
@@ -377,6 +401,7 @@ const struct guest_test guest_tests[] = {
     {"features are agreed on", features_are_agreed_on, false},
     {"buffers come back filled", buffers_come_back_filled, false},
     {"chains and tables are filled", chains_and_tables_are_filled, false},
+    {"code that it writes is run", code_that_it_writes_is_run, false},
     {"interrupts say so", interrupts_say_so, false},
     {"vectors are masked and moved", vectors_are_masked_and_moved, false},
     {"registers move", registers_move, false},
