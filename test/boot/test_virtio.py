@@ -3,7 +3,7 @@ import json
 import subprocess
 
 from harness.initramfs import with_files
-from harness.linux import linux_args
+from harness.linux import PROMPT, linux_args
 
 # In the order in which they need each other.
 MODULES = ("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
@@ -97,6 +97,23 @@ def test_entropy_by_the_interrupt_pin(t):
     lines, _ = run(t, "--rng", "--append", "console=ttyS0 quiet pci=nomsi")
     assert "source virtio_rng.0" in lines and "     20 4096" in lines, lines[-40:]
     assert any("IO-APIC" in line and "virtio0" in line for line in lines), lines[-40:]
+
+
+def test_it_goes_on_after_its_driver_and_a_reset(t):
+    """A driver that goes and comes, and a kernel that begins anew without asking."""
+    unload = "for m in virtio-rng virtio_pci; do rmmod $m || echo no $m; done"
+    lines, _ = run(t, "--rng", script=(LOAD, SAME, unload, CURRENT, LOAD, SAME, CURRENT))
+    assert "source none" in lines and "source virtio_rng.0" in lines, lines[-40:]
+    initramfs = t.file("initramfs", with_files(t.initramfs(), "modules", modules(t)))
+    terminal = t.terminal("run", "--kernel", t.kernel(), "--initrd", initramfs, "--append",
+                          "console=ttyS0 quiet reboot=t", "--memory", "256M", "--rng")
+    for end in ("reboot -f", "poweroff -f"):
+        terminal.expect("processor(s)")
+        terminal.expect(PROMPT)
+        terminal.command(f"{LOAD}; {CURRENT}", "source virtio_rng.0")
+        terminal.command(READ, "20 4096")
+        terminal.send(f"{end}\n")
+    assert terminal.wait() == 0
 
 
 def test_there_is_none_unless_asked_for(t):
