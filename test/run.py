@@ -5,10 +5,12 @@ Two kinds: programs that Meson knows (TAP, or passed by exit status), and functi
 test/cli/ and test/boot/, which run doppel itself. Names can be given to run only some."""
 import argparse
 import concurrent.futures
+import contextlib
 import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +88,20 @@ class Program:
         return out
 
 
+@contextlib.contextmanager
+def folder_for_a_test():
+    """Gone afterwards, also where a process that other people's programs left behind, which a test
+    need not know of, still writes into it for a while."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="doppel-test-"))
+    try:
+        yield folder
+    finally:
+        until = time.monotonic() + 20
+        while folder.exists() and time.monotonic() < until:
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.1 if folder.exists() else 0)
+
+
 class Function:
     """A function test_*() of a Python file: what it promises is its name and its docstring."""
 
@@ -95,8 +111,8 @@ class Function:
         self.slow = getattr(function, "slow", False)
 
     def run(self, options):
-        with tempfile.TemporaryDirectory(prefix="doppel-test-") as folder:
-            context = Context(options.build, pathlib.Path(folder))
+        with folder_for_a_test() as folder:
+            context = Context(options.build, folder)
             try:
                 self.function(context)
                 return Outcome(passed=1)
