@@ -214,6 +214,21 @@ TEST(its_own_code_does_nothing_for_the_guest)
     cage_destroy(c);
 }
 
-TESTS(T(runs_to_a_system_call), T(tells_of_faults_and_goes_on), T(tells_traps_from_each_other),
-      T(wakes_nobody_but_its_tracer), T(is_interrupted), T(is_cleared), T(shows_a_page_of_its_own),
-      T(stops_at_the_time_stamp_counter), T(its_own_code_does_nothing_for_the_guest))
+TEST(a_failed_call_ends_it)
+{
+    CAGE(c, 0x0f, 0x05);
+    struct user_regs_struct r = from(code_at);
+    uint64_t address;
+    CHECK_EQ(cage_run(c, &r, &address), CAGE_CALL);
+    CHECK(cage_map(c, 0x500001, PAGE, 0, CAGE_READ)); /* mmap fails */
+    CHECK(cage_unmap(c, code_at, PAGE));
+    CHECK(!cage_fault_tsc(c, true));
+    r.rip = code_at;
+    CHECK_EQ(cage_run(c, &r, &address), CAGE_STUCK);
+    cage_destroy(c);
+}
+
+TESTS(T(a_failed_call_ends_it), T(runs_to_a_system_call), T(tells_of_faults_and_goes_on),
+      T(tells_traps_from_each_other), T(wakes_nobody_but_its_tracer), T(is_interrupted),
+      T(is_cleared), T(shows_a_page_of_its_own), T(stops_at_the_time_stamp_counter),
+      T(its_own_code_does_nothing_for_the_guest))

@@ -94,10 +94,12 @@ static int begin(void *argument)
 {
     const struct beginning *b = argument;
     char name[] = "doppel-cage", *arguments[] = {name, NULL}, *environment[] = {NULL};
+    int image = fcntl(b->image, F_DUPFD, FILE_FD + 1), /* out of each other's way */
+        memory = fcntl(b->memory, F_DUPFD, FILE_FD + 1);
     sigset_t none;
     sigemptyset(&none);
     setsid(); /* the terminal's signals are not for it */
-    if (dup2(b->image, FILE_FD) < 0 || dup2(b->memory, MEMORY_FD) < 0 ||
+    if (dup2(image, FILE_FD) < 0 || dup2(memory, MEMORY_FD) < 0 ||
         syscall(SYS_close_range, 2, ~0u, 0) != 0)
         _exit(1);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -239,8 +241,7 @@ static bool is_fault(int signal)
            signal == SIGFPE || signal == SIGSYS;
 }
 
-/* From `r` on to the INT3 behind the calls. Signals from elsewhere, and cage_interrupt(), wait. */
-static bool finish_calls(struct cage *c, const struct user_regs_struct *r)
+static bool wait_for_calls(const struct cage *c, const struct user_regs_struct *r)
 {
     int status;
     if (trace(c, PTRACE_SETREGS, 0, (uintptr_t)r) != 0)
@@ -250,8 +251,15 @@ static bool finish_calls(struct cage *c, const struct user_regs_struct *r)
             return false;
         status = wait_for(c);
     } while (status >= 0 && (event(status) || !is_fault(WSTOPSIG(status))));
-    forget_calls(c);
     return status >= 0 && WSTOPSIG(status) == SIGTRAP;
+}
+
+/* From `r` on to the INT3 behind the calls. Signals from elsewhere, and cage_interrupt(), wait. */
+static bool finish_calls(struct cage *c, const struct user_regs_struct *r)
+{
+    c->stuck |= !wait_for_calls(c, r);
+    forget_calls(c);
+    return !c->stuck;
 }
 
 bool cage_settle(struct cage *c)
@@ -560,6 +568,8 @@ enum cage_stop cage_run(struct cage *c, struct user_regs_struct *regs, uint64_t 
 {
     struct user_regs_struct r = at_work(c);
     bool calls = c->queued;
+    if (c->stuck)
+        return CAGE_STUCK;
     regs->cs = CAGE_CS;
     regs->ss = CAGE_SS;
     regs->orig_rax = ~UINT64_C(0); /* it is in no system call that could be begun again */
@@ -604,9 +614,11 @@ bool cage_fault_tsc(struct cage *c, bool fault)
 {
     if (c->tsc_faults == fault)
         return true;
+    if (!call(c, SYS_prctl, PR_SET_TSC, fault ? PR_TSC_SIGSEGV : PR_TSC_ENABLE, 0) ||
+        !cage_settle(c))
+        return false;
     c->tsc_faults = fault;
-    return call(c, SYS_prctl, PR_SET_TSC, fault ? PR_TSC_SIGSEGV : PR_TSC_ENABLE, 0) &&
-           cage_settle(c);
+    return true;
 }
 
 void cage_interrupt(const struct cage *c)

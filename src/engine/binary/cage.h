@@ -60,6 +60,7 @@ struct cage {
     uint64_t secret[2];                    /* without which it can't make a call */
     uint64_t breakpoint[CAGE_BREAKPOINTS]; /* or 0 */
     bool tsc_faults;
+    bool stuck; /* a call has failed: what it holds is not what it should */
 };
 
 /* memory_fd is what its pages come from. NULL: the host does not let us; err says why. */
