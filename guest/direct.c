@@ -840,6 +840,65 @@ static void code_at_either_end(void)
     }
 }
 
+static void shared_code_is_rewritten(void)
+{
+    uint64_t root[2] = {read_cr3(), (uint64_t)other_pml4};
+    prepare();
+    memcpy(other_pml4, boot_pml4, PAGE);
+    memcpy(other_pdpt, boot_pdpt, PAGE);
+    memcpy(other_pd, boot_pd[1], PAGE);
+    memcpy(other_table, code_table, PAGE);
+    other_pml4[0] = (uint64_t)other_pdpt | P | W | U;
+    other_pdpt[1] = (uint64_t)other_pd | P | W | U;
+    other_pd[0] = (uint64_t)other_table | P | W | U;
+    static const uint8_t crowds[] = {8, 1, 8, 2};
+    for (unsigned j = 0, crowd; j < 4 && (crowd = crowds[j]); j++) {
+        uint8_t *at = code_pages;
+        for (unsigned i = 0; i < PAGE; i++)
+            at[i] = 0x90;
+        memcpy(at, "\xbd\1\0\0\0", 5);
+        at += 5;
+        for (unsigned i = 0; i < crowd; i++, at += 9)
+            memcpy(at, "\xb8\1\0\0\0\x31\xc9\x0f\xa2", 9);
+        memcpy(at, "\xcd\x30", 2);
+        for (unsigned i = 0; i < 12; i++) {
+            unsigned want = i < 8 ? 1 : 2;
+            if (i == 8)
+                code_pages[1] = 2;
+            write_cr3(root[i < 8 ? i & 1 : i > 9]);
+            struct context c = user();
+            run_code(&c, (void *)WINDOW);
+            CHECK_EQ(c.vector, 0x30);
+            CHECK_EQ(c.rbp, want);
+            uint32_t r[4];
+            cpuid(1, &r[0], &r[1], &r[2], &r[3]);
+            CHECK_EQ(c.rax, r[0]);
+            CHECK_EQ(c.rcx, r[2]);
+            CHECK_EQ(c.rdx, r[3]);
+        }
+    }
+    write_cr3(root[0]);
+}
+
+static void guarded_again_and_again(void)
+{
+    prepare();
+    for (unsigned i = 0; i < 300; i++) {
+        uint32_t r[4];
+        memcpy(code_pages, "\x31\xc9\x0f\xa2\xbd\1\0\0\0\xcd\x30", 11);
+        *(volatile uint8_t *)(code_pages + 5) = (uint8_t)i;
+        cpuid(1, &r[0], &r[1], &r[2], &r[3]);
+        struct context c = user();
+        c.rax = 1;
+        run_code(&c, (void *)WINDOW);
+        CHECK_EQ(c.vector, 0x30);
+        CHECK_EQ(c.rbx, r[1]);
+        CHECK_EQ(c.rcx, r[2]);
+        CHECK_EQ(c.rdx, r[3]);
+        CHECK_EQ(c.rbp, i & 255);
+    }
+}
+
 const struct guest_test guest_tests[] = {
     {"system calls keep registers", system_calls_keep_registers},
     {"system calls must be enabled", system_calls_must_be_enabled},
@@ -850,6 +909,8 @@ const struct guest_test guest_tests[] = {
     {"CPUID is the guest's", cpuid_is_the_guests},
     {"CPUID in crowds", cpuid_in_crowds},
     {"crowds are watched again", crowds_are_watched_again},
+    {"shared code is rewritten", shared_code_is_rewritten},
+    {"guarded again and again", guarded_again_and_again},
     {"time is the guest's", time_is_the_guests},
     {"tables are the guest's", tables_are_the_guests},
     {"selectors are the guest's", selectors_are_the_guests},

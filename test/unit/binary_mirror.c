@@ -15,6 +15,11 @@ static uint64_t nth(unsigned n)
     return first + n * 3 * page_size;
 }
 
+static bool put(struct mirror *m, uint64_t va, uint32_t page, unsigned rights)
+{
+    return mirror_put(m, &(struct mirror_page){.va = va, .page = page, .rights = rights & 15});
+}
+
 TEST(nothing_is_there_at_first)
 {
     struct mirror m = {0};
@@ -26,7 +31,7 @@ TEST(pages_are_found_however_many)
 {
     struct mirror m = {0};
     for (unsigned n = 0; n < MANY; n++)
-        CHECK(mirror_put(&m, nth(n), n, CAGE_READ));
+        CHECK(put(&m, nth(n), n, CAGE_READ));
     CHECK_EQ(m.used, MANY);
     CHECK(m.room >= 2 * MANY);
     for (unsigned n = 0; n < MANY; n++) {
@@ -43,10 +48,10 @@ TEST(a_page_takes_the_place_of_the_one_before)
 {
     struct mirror m = {0};
     uint64_t other = first ^ UINT64_C(1) << 45; /* the same 32 bits */
-    CHECK(mirror_put(&m, first, 1, CAGE_READ));
-    CHECK(mirror_put(&m, first, 2, CAGE_READ | CAGE_WRITE));
+    CHECK(put(&m, first, 1, CAGE_READ));
+    CHECK(put(&m, first, 2, CAGE_READ | CAGE_WRITE));
     CHECK_EQ(mirror_at(&m, table_index(first))->page, 2);
-    CHECK(mirror_put(&m, other, 3, CAGE_EXECUTE));
+    CHECK(put(&m, other, 3, CAGE_EXECUTE));
     CHECK_EQ(m.used, 1);
     CHECK_EQ(mirror_at(&m, table_index(first))->va, other);
     mirror_clear(&m);
@@ -57,7 +62,7 @@ TEST(pages_that_are_gone_are_dropped)
 {
     struct mirror m = {0};
     for (unsigned n = 0; n < MANY; n++) {
-        CHECK(mirror_put(&m, nth(n), n, CAGE_READ));
+        CHECK(put(&m, nth(n), n, CAGE_READ));
         if (n % 100)
             mirror_at(&m, table_index(nth(n)))->rights = 0;
     }

@@ -264,7 +264,7 @@ struct binary_vm {
     uint16_t xsave_offset[XSAVE_COMPONENTS]; /* in the host's area, of AVX-512's */
     uint64_t written_page; /* the page of code that was written last, and how often in a row */
     unsigned writes;
-    _Atomic uint8_t *verdict; /* on each page of RAM, whether a cage may execute it: show.c */
+    _Atomic uint32_t *verdict; /* on each page of RAM, whether a cage may execute it: show.c */
     struct executed executed;
     enum engine_direct direct; /* NEVER also where the host does not let us */
     uint8_t *checked; /* a bit for each byte of RAM: the accesses of the instruction there need a

@@ -47,7 +47,7 @@ enum { GUARD_FAILED = -2, GUARD_ITSELF = -1 };
 int guard_code(struct binary_vcpu *b, struct direct *d, uint64_t va, uint64_t offset);
 /* Everything was taken out of the cage. False: it is of no more use. */
 bool guard_nothing(struct direct *d);
-/* Whether there is an INT3 at the address that is not the guest's. */
+/* Whether there is an INT3 at the address that may not be the guest's. */
 bool guard_is_ours(const struct direct *d, uint64_t address);
 
 #endif

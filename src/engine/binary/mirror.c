@@ -39,13 +39,13 @@ static bool grow(struct mirror *m)
     return true;
 }
 
-bool mirror_put(struct mirror *m, uint64_t va, uint32_t page, unsigned rights)
+bool mirror_put(struct mirror *m, const struct mirror_page *page)
 {
     if (m->used * 2 >= m->room && !grow(m))
         return false;
-    struct mirror_page *p = place(m, table_index(va));
+    struct mirror_page *p = place(m, table_index(page->va));
     m->used += !p->va;
-    *p = (struct mirror_page){va, page, rights};
+    *p = *page;
     return true;
 }
 

@@ -11,10 +11,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { WRITTEN_MASK = (1 << 28) - 1 };
+
 struct mirror_page {
-    uint64_t va;     /* a whole page; 0: this place was never used (page 0 is not held) */
-    uint32_t page;   /* by number, in RAM */
-    uint32_t rights; /* CAGE_*; 0: it is not there now */
+    uint64_t va;           /* a whole page; 0: this place was never used (page 0 is not held) */
+    uint32_t page;         /* by number, in RAM */
+    uint32_t rights : 4;   /* CAGE_* and SHOWN_COPY; 0: it is not there now */
+    uint32_t written : 28; /* of a page of code: how often it had been, when it was judged */
 };
 
 struct mirror {
@@ -24,8 +27,8 @@ struct mirror {
 
 /* The page with that table_index() that is there now, or NULL. */
 struct mirror_page *mirror_at(const struct mirror *m, uint32_t index);
-/* rights: not 0. False: there is no memory. */
-bool mirror_put(struct mirror *m, uint64_t va, uint32_t page, unsigned rights);
+/* page: copied; its rights are not 0. False: there is no memory. */
+bool mirror_put(struct mirror *m, const struct mirror_page *page);
 /* Forgets all, and gives the memory back. */
 void mirror_clear(struct mirror *m);
 

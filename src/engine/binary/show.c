@@ -7,16 +7,44 @@
 /* ---- what code may be executed unseen ---- */
 
 /* A page of code has not been looked at; is being looked at; has nothing sensitive, a few places
- * that breakpoints can guard, or more. */
+ * that breakpoints can guard, or more. Above the verdict is how often it has been taken back: what
+ * a cage holds of the page may be older than the verdict. */
 enum { VERDICT_NONE, VERDICT_LOOKING, VERDICT_PLAIN, VERDICT_GUARDED, VERDICT_MANY };
+enum { VERDICT_BITS = 3, VERDICT_MASK = (1 << VERDICT_BITS) - 1 };
+
+static unsigned verdict_of(uint32_t state)
+{
+    return state & VERDICT_MASK;
+}
+
+static uint32_t written_of(uint32_t state)
+{
+    return state >> VERDICT_BITS & WRITTEN_MASK;
+}
+
+/* It is now `verdict` if it still is `state`. */
+static bool decide(_Atomic uint32_t *page, uint32_t *state, unsigned verdict)
+{
+    uint32_t decided = (*state & ~(uint32_t)VERDICT_MASK) | verdict;
+    if (!atomic_compare_exchange_strong(page, state, decided))
+        return false;
+    *state = decided;
+    return true;
+}
 
 void show_written(struct binary_vm *vm, uint64_t gpa)
 {
     const struct memory_region *r = memory_find(vm->vm->memory, gpa);
     uint64_t offset = memory_offset(r, gpa);
-    _Atomic uint8_t *verdict = &vm->verdict[offset >> MEMORY_PAGE_BITS];
+    _Atomic uint32_t *page = &vm->verdict[offset >> MEMORY_PAGE_BITS];
+    uint32_t state = atomic_load(page);
     executed_forget_page(&vm->executed, offset);
-    if (atomic_exchange(verdict, VERDICT_NONE) <= VERDICT_LOOKING)
+    do
+        if (verdict_of(state) == VERDICT_NONE)
+            return;
+    while (!atomic_compare_exchange_weak(page, &state,
+                                         (state & ~(uint32_t)VERDICT_MASK) + (1 << VERDICT_BITS)));
+    if (verdict_of(state) == VERDICT_LOOKING)
         return;
     for (unsigned i = 0; i < vm->vm->created; i++) {
         struct binary_vcpu *b = binary_of(vm->vm->vcpu[i]);
@@ -25,7 +53,7 @@ void show_written(struct binary_vm *vm, uint64_t gpa)
     }
 }
 
-static _Atomic uint8_t *verdict_at(const struct binary_vcpu *b, uint64_t offset)
+static _Atomic uint32_t *verdict_at(const struct binary_vcpu *b, uint64_t offset)
 {
     return &b->vm->verdict[offset >> MEMORY_PAGE_BITS];
 }
@@ -39,20 +67,24 @@ const uint8_t *binary_ram_at(const struct binary_vcpu *b, uint64_t offset)
     return r->hva + (offset - r->offset);
 }
 
-/* On the page of code at gpa. It is watched from before it is looked at: a write takes the verdict
- * back. */
-static uint8_t judge(struct binary_vcpu *b, uint64_t gpa, uint64_t offset)
+/* On the page of code at gpa: the verdict, or one up to VERDICT_LOOKING if it was written
+ * meanwhile. It is watched from before it is looked at: a write takes the verdict back. */
+static uint32_t judge(struct binary_vcpu *b, uint64_t gpa, uint64_t offset)
 {
-    _Atomic uint8_t *verdict = verdict_at(b, offset);
-    uint8_t known = atomic_load(verdict), looking = VERDICT_LOOKING;
-    if (known > VERDICT_LOOKING)
-        return known;
+    _Atomic uint32_t *page = verdict_at(b, offset);
+    uint32_t state = atomic_load(page);
+    if (verdict_of(state) > VERDICT_LOOKING)
+        return state;
     emulate_watch_code(b->v, gpa);
-    atomic_store(verdict, VERDICT_LOOKING);
+    if (!decide(page, &state, VERDICT_LOOKING))
+        return state;
     uint16_t at[CAGE_BREAKPOINTS];
     unsigned found = sensitive_find(binary_ram_at(b, offset), at, CAGE_BREAKPOINTS);
-    known = !found ? VERDICT_PLAIN : found <= CAGE_BREAKPOINTS ? VERDICT_GUARDED : VERDICT_MANY;
-    return atomic_compare_exchange_strong(verdict, &looking, known) ? known : VERDICT_NONE;
+    decide(page, &state,
+           !found                      ? VERDICT_PLAIN
+           : found <= CAGE_BREAKPOINTS ? VERDICT_GUARDED
+                                       : VERDICT_MANY);
+    return state;
 }
 
 /* ---- what a cage holds ---- */
@@ -70,37 +102,39 @@ bool show_clear(struct direct *d)
     return cage_clear(d->cage) && guard_nothing(d);
 }
 
-/* The page at va is to be that at `offset` in RAM, or with SHOWN_COPY the cage's own page `copy`.
+/* For one page more, if need be of all that are there: before anything is known of what is shown.
  */
-static bool show(struct direct *d, uint64_t va, uint64_t offset, unsigned rights, int copy)
+static bool make_room(struct direct *d)
 {
-    const struct mirror_page *p = mirror_at(&d->mirror, table_index(va));
-    uint32_t page = (uint32_t)(offset >> MEMORY_PAGE_BITS);
-    va &= X86_PAGE_MASK;
-    if (p && p->va == va && p->page == page && p->rights == rights)
-        return true;
-    if (!va || va >= CAGE_TOP || cage_overlaps(d->cage, va, MEMORY_PAGE_SIZE))
-        return false;
-    if (d->maps >= MAPS_MOST || d->mirror.used >= PAGES_MOST) {
-        if (!show_clear(d))
-            return false;
-    } else if (p && p->va != va && !cage_unmap(d->cage, p->va, MEMORY_PAGE_SIZE)) {
-        return false;
-    }
-    unsigned before = d->cage->queued, access = rights & ~(unsigned)SHOWN_COPY;
-    if (!mirror_put(&d->mirror, va, page, rights) ||
-        !(rights & SHOWN_COPY ? cage_map_page(d->cage, va, (unsigned)copy, access)
-                              : cage_map(d->cage, va, MEMORY_PAGE_SIZE,
-                                         (uint64_t)page << MEMORY_PAGE_BITS, access)))
-        return false;
-    d->maps += d->cage->queued != before;
-    return true;
+    return (d->maps < MAPS_MOST && d->mirror.used < PAGES_MOST) || show_clear(d);
 }
 
 static bool hide(struct direct *d, struct mirror_page *p)
 {
     p->rights = 0;
+    d->maps++; /* a hole may split one */
     return cage_unmap(d->cage, p->va, MEMORY_PAGE_SIZE);
+}
+
+/* The page at p->va is to be p, or with SHOWN_COPY the cage's own page `copy`. There is room. */
+static bool show(struct direct *d, const struct mirror_page *p, int copy)
+{
+    struct mirror_page *old = mirror_at(&d->mirror, table_index(p->va));
+    if (old && old->va == p->va && old->page == p->page && old->rights == p->rights &&
+        old->written == p->written && copy < 0)
+        return true;
+    if (!p->va || p->va >= CAGE_TOP || cage_overlaps(d->cage, p->va, MEMORY_PAGE_SIZE))
+        return false;
+    if (old && old->va != p->va && !hide(d, old))
+        return false;
+    unsigned before = d->cage->queued, access = p->rights & ~(unsigned)SHOWN_COPY;
+    if (!mirror_put(&d->mirror, p) ||
+        !(p->rights & SHOWN_COPY ? cage_map_page(d->cage, p->va, (unsigned)copy, access)
+                                 : cage_map(d->cage, p->va, MEMORY_PAGE_SIZE,
+                                            (uint64_t)p->page << MEMORY_PAGE_BITS, access)))
+        return false;
+    d->maps += d->cage->queued != before;
+    return true;
 }
 
 static const struct mirror_page *shown(const struct direct *d, uint64_t va)
@@ -139,11 +173,16 @@ static bool show_data(struct binary_vcpu *b, struct direct *d, uint64_t va)
     bool writable;
     if (!table_page(&space_now(&b->spaces)->user, va, &offset, &writable))
         return false;
+    uint32_t page = (uint32_t)(offset >> MEMORY_PAGE_BITS);
     const struct mirror_page *p = shown(d, va);
-    unsigned rights = CAGE_READ | (writable ? CAGE_WRITE : 0);
-    if (p && p->page == offset >> MEMORY_PAGE_BITS && !writable)
-        rights |= p->rights & (CAGE_EXECUTE | SHOWN_COPY); /* as it is, then */
-    return show(d, va, offset, rights, GUARD_ITSELF);
+    if (p && p->page == page && !writable && !(p->rights & CAGE_WRITE))
+        return true; /* perhaps as code */
+    return make_room(d) &&
+           show(d,
+                &(struct mirror_page){.va = va & X86_PAGE_MASK,
+                                      .page = page,
+                                      .rights = CAGE_READ | (writable ? CAGE_WRITE : 0)},
+                GUARD_ITSELF);
 }
 
 /* The code that is shown at va, or NULL. */
@@ -161,20 +200,27 @@ static bool show_code(struct binary_vcpu *b, struct direct *d, uint64_t va,
     if (!r || !w->executable || !w->readable)
         return false;
     uint64_t offset = memory_offset(r, w->gpa) & X86_PAGE_MASK;
-    if (!guarded && atomic_load(verdict_at(b, offset)) != VERDICT_PLAIN)
+    if ((!guarded && verdict_of(atomic_load(verdict_at(b, offset))) != VERDICT_PLAIN) ||
+        !make_room(d))
         return false;
     const uint8_t *before = shown_code(b, d, va - MEMORY_PAGE_SIZE),
                   *code = binary_ram_at(b, offset),
                   *behind = shown_code(b, d, va + MEMORY_PAGE_SIZE);
     if ((before && sensitive_across(before, code)) || (behind && sensitive_across(code, behind)))
         return false;
-    uint8_t verdict = judge(b, w->gpa & X86_PAGE_MASK, offset);
-    bool unguarded = verdict == VERDICT_PLAIN;
-    if (verdict <= VERDICT_LOOKING || !(unguarded || guarded))
+    uint32_t state = judge(b, w->gpa & X86_PAGE_MASK, offset);
+    bool unguarded = verdict_of(state) == VERDICT_PLAIN;
+    if (verdict_of(state) <= VERDICT_LOOKING || !(unguarded || guarded))
         return false;
     int copy = unguarded ? GUARD_ITSELF : guard_code(b, d, va, offset);
-    unsigned rights = CAGE_READ | CAGE_EXECUTE | (copy >= 0 ? SHOWN_COPY : 0);
-    return copy != GUARD_FAILED && show(d, va, offset, rights, copy);
+    return copy != GUARD_FAILED &&
+           show(d,
+                &(struct mirror_page){.va = va & X86_PAGE_MASK,
+                                      .page = (uint32_t)(offset >> MEMORY_PAGE_BITS),
+                                      .rights =
+                                          CAGE_READ | CAGE_EXECUTE | (copy >= 0 ? SHOWN_COPY : 0),
+                                      .written = written_of(state)},
+                copy);
 }
 
 enum { NEIGHBOURS = 16 };
@@ -258,9 +304,11 @@ static bool still_right(struct binary_vcpu *b, const struct mirror_page *p)
     const struct memory_region *r = memory_find(b->v->vm->memory, w.gpa);
     if (!r || memory_offset(r, w.gpa) >> MEMORY_PAGE_BITS != p->page)
         return false;
-    if (p->rights & CAGE_EXECUTE)
-        return w.executable &&
-               atomic_load(verdict_at(b, (uint64_t)p->page << MEMORY_PAGE_BITS)) > VERDICT_LOOKING;
+    if (p->rights & CAGE_EXECUTE) {
+        uint32_t state = atomic_load(verdict_at(b, (uint64_t)p->page << MEMORY_PAGE_BITS));
+        return w.executable && verdict_of(state) > VERDICT_LOOKING &&
+               written_of(state) == p->written;
+    }
     if (!(p->rights & CAGE_WRITE))
         return true;
     /* Who takes that right away looks for the page in the table. */
@@ -268,10 +316,15 @@ static bool still_right(struct binary_vcpu *b, const struct mirror_page *p)
            writable && offset >> MEMORY_PAGE_BITS == p->page;
 }
 
+static bool take_out(struct direct *d, struct mirror_page *p)
+{
+    return d->maps < MAPS_MOST ? hide(d, p) : show_clear(d);
+}
+
 static bool look_at(struct binary_vcpu *b, struct direct *d, uint32_t index)
 {
     struct mirror_page *p = mirror_at(&d->mirror, index);
-    return !p || still_right(b, p) || hide(d, p);
+    return !p || still_right(b, p) || take_out(d, p);
 }
 
 /* So many that were noted, indices and runs. */
@@ -294,7 +347,7 @@ static enum show_state look_at_all(struct binary_vcpu *b, struct direct *d)
         struct mirror_page *p = &d->mirror.slot[i];
         if (!p->rights || still_right(b, p))
             continue;
-        if (!hide(d, p))
+        if (!take_out(d, p))
             return SHOW_BROKEN;
         gone++;
     }
