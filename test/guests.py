@@ -12,7 +12,7 @@ import sys
 PASSED = 0x10 << 1 | 1  # what a guest that passed makes the monitor's exit status
 TIMEOUT = 120
 # Guests that a /dev/kvm that works in software can't run right, as it executes user code unseen.
-BEYOND_SOFTWARE_KVM = {"direct"}
+BEYOND_SOFTWARE_KVM = {"direct", "told"}
 
 # What guests need beside what all get.
 OPTIONS = {"virtio": ["--rng"]}
