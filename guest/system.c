@@ -39,6 +39,7 @@ BETWEEN(cpuid_between, "cpuid");
 BETWEEN(rdmsr_between, "rdmsr");
 BETWEEN(wrmsr_between, "wrmsr");
 BETWEEN(invlpg_between, "invlpg (%rbx)");
+BETWEEN(invpcid_between, "invpcid (%rbx), %rsi");
 BETWEEN(to_cr3_between, "mov %rsi, %cr3");
 
 enum { AX = 1, CX = 2, DX = 4, BX = 8 };
@@ -85,6 +86,17 @@ static struct context numbered(void)
     return c;
 }
 
+static bool has_invpcid(void)
+{
+    enum { FEATURES_7 = 7, INVPCID = 1 << 10 };
+    uint32_t a, b, c, d;
+    cpuid(0, &a, &b, &c, &d);
+    if (a < FEATURES_7)
+        return false;
+    cpuid(FEATURES_7, &a, &b, &c, &d);
+    return b & INVPCID;
+}
+
 static void registers_and_flags_are_kept(void)
 {
     struct context c = numbered();
@@ -111,6 +123,12 @@ static void registers_and_flags_are_kept(void)
     c = numbered();
     c.rbx = WINDOW;
     keeps(invlpg_between, 0, c, 0);
+    if (has_invpcid()) {
+        uint64_t descriptor[2] = {0, WINDOW};
+        c.rbx = (uint64_t)descriptor;
+        c.rsi = 0;
+        keeps(invpcid_between, 0, c, 0);
+    }
     c.rsi = read_cr3();
     keeps(to_cr3_between, 0, c, 0);
     wrmsr(MSR_KERNEL_GS_BASE, 0);
@@ -186,6 +204,26 @@ static void invlpg_comes_before_what_is_next(void)
         CHECK_EQ(c.r12, 5 * TURNS);
     }
     wrmsr(MSR_GS_BASE, 0);
+}
+
+/* One address of the address space, all of it, everything, everything but what is global: all are
+ * in force for the next instruction. */
+static void invpcid_comes_before_what_is_next(void)
+{
+    CODE(by_r11, "mov %rax, %r11\n 1: add (%rbx), %r8\n mov %rsi, (%rdi)\n invpcid (%rcx), %r11\n"
+                 "add (%rbx), %r12\n mov %rdx, (%rdi)\n invpcid (%rcx), %r11\n dec %r9\n jnz 1b");
+    CODE(by_rax, "1: add (%r10), %r8\n mov %rsi, (%rdi)\n invpcid (%rcx), %rax\n"
+                 "add (%r10), %r12\n mov %rdx, (%rdi)\n invpcid (%rcx), %rax\n dec %r9\n jnz 1b");
+    enum { TYPES = 4 };
+    uint64_t descriptor[2] = {0, WINDOW};
+    for (unsigned type = 0; has_invpcid() && type < 2 * TYPES; type++) {
+        struct context in = two_pages();
+        in.rax = type % TYPES;
+        in.rcx = (uint64_t)descriptor;
+        struct context c = turns(0, type < TYPES ? by_r11 : by_rax, in);
+        CHECK_EQ(c.r8, 3 * TURNS);
+        CHECK_EQ(c.r12, 5 * TURNS);
+    }
 }
 
 /* ---- address spaces ---- */
@@ -322,6 +360,23 @@ static void refusals(void)
     CHECK_EQ(rdmsr(MSR_KERNEL_GS_BASE), 0);
 }
 
+static void invpcid_refuses(void)
+{
+    static const struct {
+        uint64_t type, pcid, address;
+    } cases[] = {
+        {0, 0, 1ul << 47}, {0, 1, 0}, {1, 1, 0}, {0, 1 << 12, 0}, {2, 1ul << 63, 0}, {4, 0, 0},
+    };
+    CODE(invalidate, "inc %r9\n invpcid (%rcx), %rax\n inc %r9");
+    for (unsigned i = 0; has_invpcid() && i < TURNS * ARRAY_LEN(cases); i++) {
+        unsigned n = i % ARRAY_LEN(cases);
+        uint64_t descriptor[2] = {cases[n].pcid, cases[n].address};
+        struct context c = {.rax = cases[n].type, .rcx = (uint64_t)descriptor};
+        check_refused(0, invalidate, c);
+        check_refused(3, invalidate, (struct context){.rax = 2, .rcx = (uint64_t)descriptor});
+    }
+}
+
 /* ---- interrupts ---- */
 
 enum { TIMER_VECTOR = 0x60, SELF_VECTOR = 0x61, TIMER_COUNT = 100000 };
@@ -419,9 +474,11 @@ const struct guest_test guest_tests[] = {
     {"registers and flags are kept", registers_and_flags_are_kept},
     {"bases are gone by", bases_are_gone_by},
     {"INVLPG comes before what is next", invlpg_comes_before_what_is_next},
+    {"INVPCID comes before what is next", invpcid_comes_before_what_is_next},
     {"address spaces are switched", spaces_are_switched},
     {"code that is moved from under itself", code_that_is_moved},
     {"refusals", refusals},
+    {"INVPCID refuses", invpcid_refuses},
     {"interrupts of loops", interrupts_of_loops},
     {"the APIC by registers", the_apic_by_registers, .not_tcg = true},
     {0},

@@ -46,6 +46,8 @@ _Noreturn void x86_page_fault(struct x86_cpu *c, uint64_t lin, uint32_t error);
  * #GP(0)), and nothing changed. */
 bool x86_load_cr3(struct x86_cpu *c, uint64_t v);
 void x86_invalidate_page(struct x86_cpu *c, uint64_t lin);
+/* And INVPCID (SDM 2): false: the type or the descriptor can't be (#GP(0)), and nothing changed. */
+bool x86_invalidate_pcid(struct x86_cpu *c, uint64_t type, const uint64_t descriptor[2]);
 
 /* Reads the four PDPTEs that CR3 points to under PAE paging. False: a reserved bit is set in a
  * present one (the caller raises #GP(0)), and nothing changed. */

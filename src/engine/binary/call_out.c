@@ -2,11 +2,11 @@
  * Call-outs: instructions that translated code has C do, and goes straight on behind.
  *
  * What they do is too much to be written out, but neither the mode nor the run loop is concerned in
- * the usual case: CPUID, XGETBV, INVLPG, MOV to CR3, RDMSR and WRMSR of what a system uses all the
- * time. The block tells where it is and jumps to binary_call_out() (enter.S), which changes over to
- * the monitor's stack and calls binary_called() with the guest's vector registers still in the
- * host's. If this is not the usual case, or the block can't be gone on in, it is left from there:
- * before the instruction, for C to do it as it does others, or behind it.
+ * the usual case: CPUID, XGETBV, INVLPG, INVPCID, MOV to CR3, RDMSR and WRMSR of what a system uses
+ * all the time. The block tells where it is and jumps to binary_call_out() (enter.S), which changes
+ * over to the monitor's stack and calls binary_called() with the guest's vector registers still in
+ * the host's. If this is not the usual case, or the block can't be gone on in, it is left from
+ * there: before the instruction, for C to do it as it does others, or behind it.
  *
  * Requests: a signal that finds the thread in C or in enter.S does nothing. So binary_call_out()
  * looks at the requests before it goes back, and begins with that again if a signal comes between
@@ -20,14 +20,17 @@
 
 /* ---- in the block ---- */
 
-enum { INDEX_SHIFT = 8 }; /* in CTX_CALL: what is called for, and above that the instruction */
+/* In CTX_CALL: what is called for, the register that the instruction's ModRM.reg names, and which
+ * of the block's instructions it is. */
+enum { REG_SHIFT = 4, INDEX_SHIFT = 8 };
 
 static void emit_call_out(struct translator *t, enum call what)
 {
     struct emit *e = &t->e;
     struct host_mem call_out = {HOST_NONE, HOST_NONE, 0, true, GS_AREA + CTX_CALL_OUT};
     emit_store_imm(e, GS_AREA + CTX_LINK, t->block);
-    emit_store_imm(e, GS_AREA + CTX_CALL, (uint32_t)what | t->done << INDEX_SHIFT);
+    emit_store_imm(e, GS_AREA + CTX_CALL,
+                   what | (t->insn.reg & 15u) << REG_SHIFT | t->done << INDEX_SHIFT);
     emit_lea_rip(e, S2, 0);
     uint8_t *from = e->at;
     emit_jump_mem(e, &call_out);
@@ -56,11 +59,11 @@ bool call_out_to_cr(struct translator *t)
     return true;
 }
 
-bool call_out_invlpg(struct translator *t)
+bool call_out_with_address(struct translator *t, enum call what)
 {
     if (!t->insn.is_mem || !operand_address(t))
         return false;
-    emit_call_out(t, CALL_INVLPG);
+    emit_call_out(t, what);
     return true;
 }
 
@@ -96,6 +99,30 @@ static bool goes_on(const struct binary_vcpu *b)
 static enum outcome do_invlpg(struct binary_vcpu *b, uint64_t operand)
 {
     x86_invalidate_page(&b->v->cpu, operand);
+    return goes_on(b) ? DONE : MOVED;
+}
+
+/* What a usual kernel names: in one page, of memory, that it may read. */
+static bool read_descriptor(struct binary_vcpu *b, uint64_t at, uint64_t descriptor[2])
+{
+    enum { SIZE = 2 * sizeof *descriptor };
+    struct x86_walk w;
+    const uint8_t *bytes = NULL;
+    if (!b->context->ac && x86_canonical(at) && at % MEMORY_PAGE_SIZE <= MEMORY_PAGE_SIZE - SIZE &&
+        x86_walk(&b->v->cpu, at, X86_READ, X86_AS_SUPERVISOR, &w) && w.readable)
+        bytes = memory_hva(b->v->vm->memory, w.gpa);
+    if (bytes)
+        bytes_copy(descriptor, bytes, SIZE);
+    return bytes;
+}
+
+static enum outcome do_invpcid(struct binary_vcpu *b, uint64_t operand)
+{
+    uint64_t descriptor[2];
+    uint64_t type = b->v->cpu.s.gpr[b->context->call >> REG_SHIFT & 15];
+    if (!read_descriptor(b, operand, descriptor) ||
+        !x86_invalidate_pcid(&b->v->cpu, type, descriptor))
+        return FOR_THE_LOOP;
     return goes_on(b) ? DONE : MOVED;
 }
 
@@ -258,14 +285,15 @@ static void leave_at(struct binary_vcpu *b, unsigned index, uint64_t rip, uint32
 }
 
 static enum outcome (*const calls[])(struct binary_vcpu *b, uint64_t operand) = {
-    [CALL_CPUID] = do_cpuid,   [CALL_XGETBV] = do_xgetbv, [CALL_INVLPG] = do_invlpg,
-    [CALL_TO_CR3] = do_to_cr3, [CALL_RDMSR] = do_rdmsr,   [CALL_WRMSR] = do_wrmsr,
+    [CALL_CPUID] = do_cpuid,     [CALL_XGETBV] = do_xgetbv, [CALL_INVLPG] = do_invlpg,
+    [CALL_INVPCID] = do_invpcid, [CALL_TO_CR3] = do_to_cr3, [CALL_RDMSR] = do_rdmsr,
+    [CALL_WRMSR] = do_wrmsr,
 };
 
 void binary_called(struct context *x, uint64_t operand)
 {
     struct binary_vcpu *b = vcpu_of(x);
-    unsigned what = x->call & ((1u << INDEX_SHIFT) - 1), index = x->call >> INDEX_SHIFT;
+    unsigned what = x->call & ((1u << REG_SHIFT) - 1), index = x->call >> INDEX_SHIFT;
     uint64_t here = address_of(b, index), next = address_of(b, index + 1);
     x->code = x->resume;
     x->seen = 0;

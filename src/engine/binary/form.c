@@ -72,6 +72,7 @@ static const struct named named[] = {
     {"int3", HOW_EMULATE},
     {"into", HOW_EMULATE},
     {"invlpg", HOW_INVLPG, KERNEL},
+    {"invpcid", HOW_INVPCID, KERNEL},
     {"iret", HOW_IRET, KERNEL},
     {"jcc", HOW_JCC},
     {"jcxz", HOW_JCXZ},

@@ -63,7 +63,8 @@ static bool translate_copy(struct translator *t, enum how how)
     case HOW_RDMSR: return call_out(t, CALL_RDMSR);
     case HOW_WRMSR: return call_out(t, CALL_WRMSR);
     case HOW_TO_CR: return call_out_to_cr(t);
-    case HOW_INVLPG: return call_out_invlpg(t);
+    case HOW_INVLPG: return call_out_with_address(t, CALL_INVLPG);
+    case HOW_INVPCID: return call_out_with_address(t, CALL_INVPCID);
     default: return false;
     }
 }

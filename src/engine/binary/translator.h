@@ -135,6 +135,7 @@ enum how {
     HOW_CPUID = HOW_CALL_OUT,
     HOW_TO_CR,
     HOW_INVLPG,
+    HOW_INVPCID,
     HOW_XGETBV,
     HOW_RDMSR,
     HOW_WRMSR,
@@ -264,10 +265,18 @@ void syscall_emit_pieces(struct binary_vm *vm, struct emit *e);
 bool iret_translate(struct translator *t);
 
 /* call_out.c: instructions that C does, most times, without that the block is left. */
-enum call { CALL_CPUID, CALL_XGETBV, CALL_INVLPG, CALL_TO_CR3, CALL_RDMSR, CALL_WRMSR };
+enum call {
+    CALL_CPUID,
+    CALL_XGETBV,
+    CALL_INVLPG,
+    CALL_INVPCID,
+    CALL_TO_CR3,
+    CALL_RDMSR,
+    CALL_WRMSR,
+};
 bool call_out(struct translator *t, enum call what);
 bool call_out_to_cr(struct translator *t);
-bool call_out_invlpg(struct translator *t);
+bool call_out_with_address(struct translator *t, enum call what);
 
 /* string.c */
 bool rewrite_string(struct translator *t);

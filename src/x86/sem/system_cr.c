@@ -194,19 +194,26 @@ OP_END(invlpg)
     x86_invalidate_page(c, lin);
 }
 
+bool x86_invalidate_pcid(struct x86_cpu *c, uint64_t type, const uint64_t descriptor[2])
+{
+    enum { ADDRESS, CONTEXT, ALL, ALL_BUT_GLOBAL, PCID_MASK = 0xfff };
+    uint64_t pcid = descriptor[0], lin = descriptor[1];
+    bool pcids = c->s.cr4 & CR4_PCIDE;
+    if (type > ALL_BUT_GLOBAL || pcid > PCID_MASK || (type <= CONTEXT && pcid != 0 && !pcids) ||
+        (type == ADDRESS && !x86_canonical(lin)))
+        return false;
+    if (type == ADDRESS && pcid == (pcids ? c->s.cr3 & PCID_MASK : 0))
+        x86_invalidate_page(c, lin);
+    else
+        translations_changed(c);
+    return true;
+}
+
 OP_END(invpcid)
 {
-    enum { ADDRESS, CONTEXT, ALL, ALL_BUT_GLOBAL };
-    x86_need_cpl0(c);
-    uint64_t type = gpr_read(c, op->reg, register_size(c));
     uint64_t descriptor[2];
+    x86_need_cpl0(c);
     op_load(c, op, descriptor, sizeof descriptor);
-    uint64_t pcid = descriptor[0];
-    if (type > ALL_BUT_GLOBAL || pcid > 0xfff)
+    if (!x86_invalidate_pcid(c, gpr_read(c, op->reg, register_size(c)), descriptor))
         x86_raise_gp0(c);
-    if (type <= CONTEXT && pcid != 0 && !(c->s.cr4 & CR4_PCIDE))
-        x86_raise_gp0(c);
-    if (type == ADDRESS && !x86_canonical(descriptor[1]))
-        x86_raise_gp0(c);
-    translations_changed(c);
 }
