@@ -212,15 +212,22 @@ static void invpcid_comes_before_what_is_next(void)
 {
     CODE(by_r11, "mov %rax, %r11\n 1: add (%rbx), %r8\n mov %rsi, (%rdi)\n invpcid (%rcx), %r11\n"
                  "add (%rbx), %r12\n mov %rdx, (%rdi)\n invpcid (%rcx), %r11\n dec %r9\n jnz 1b");
+    CODE(by_rbp, "1: xor %ebp, %ebp\n add (%r10), %r8\n mov %rsi, (%rdi)\n mov %rax, %rbp\n"
+                 "invpcid (%rcx), %rbp\n xor %ebp, %ebp\n add (%r10), %r12\n mov %rdx, (%rdi)\n"
+                 "mov %rax, %rbp\n invpcid (%rcx), %rbp\n dec %r9\n jnz 1b");
+    CODE(by_r13, "1: xor %r13, %r13\n add (%r10), %r8\n mov %rsi, (%rdi)\n mov %rax, %r13\n"
+                 "invpcid (%rcx), %r13\n xor %r13, %r13\n add (%r10), %r12\n mov %rdx, (%rdi)\n"
+                 "mov %rax, %r13\n invpcid (%rcx), %r13\n dec %r9\n jnz 1b");
     CODE(by_rax, "1: add (%r10), %r8\n mov %rsi, (%rdi)\n invpcid (%rcx), %rax\n"
                  "add (%r10), %r12\n mov %rdx, (%rdi)\n invpcid (%rcx), %rax\n dec %r9\n jnz 1b");
     enum { TYPES = 4 };
-    uint64_t descriptor[2] = {0, WINDOW};
-    for (unsigned type = 0; has_invpcid() && type < 2 * TYPES; type++) {
+    const void *const codes[] = {by_r11, by_rbp, by_r13, by_rax};
+    for (unsigned i = 0; has_invpcid() && i < TYPES * ARRAY_LEN(codes); i++) {
+        uint64_t type = i % TYPES, descriptor[2] = {0, type ? WINDOW + LARGE_SIZE : WINDOW};
         struct context in = two_pages();
-        in.rax = type % TYPES;
+        in.rax = type;
         in.rcx = (uint64_t)descriptor;
-        struct context c = turns(0, type < TYPES ? by_r11 : by_rax, in);
+        struct context c = turns(0, codes[i / TYPES], in);
         CHECK_EQ(c.r8, 3 * TURNS);
         CHECK_EQ(c.r12, 5 * TURNS);
     }

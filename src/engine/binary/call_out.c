@@ -67,6 +67,14 @@ bool call_out_with_address(struct translator *t, enum call what)
     return true;
 }
 
+/* The register is one that C may not find where a block has left it (enter.S). */
+bool call_out_invpcid(struct translator *t)
+{
+    if (!displaced(t->insn.reg))
+        emit_store(&t->e, t->insn.reg, GS_GPR(t->insn.reg));
+    return call_out_with_address(t, CALL_INVPCID);
+}
+
 /* ---- what is done ---- */
 
 enum outcome {

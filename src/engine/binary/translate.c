@@ -64,7 +64,7 @@ static bool translate_copy(struct translator *t, enum how how)
     case HOW_WRMSR: return call_out(t, CALL_WRMSR);
     case HOW_TO_CR: return call_out_to_cr(t);
     case HOW_INVLPG: return call_out_with_address(t, CALL_INVLPG);
-    case HOW_INVPCID: return call_out_with_address(t, CALL_INVPCID);
+    case HOW_INVPCID: return call_out_invpcid(t);
     default: return false;
     }
 }

@@ -277,6 +277,7 @@ enum call {
 bool call_out(struct translator *t, enum call what);
 bool call_out_to_cr(struct translator *t);
 bool call_out_with_address(struct translator *t, enum call what);
+bool call_out_invpcid(struct translator *t);
 
 /* string.c */
 bool rewrite_string(struct translator *t);
