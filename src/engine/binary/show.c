@@ -203,14 +203,14 @@ static bool show_code(struct binary_vcpu *b, struct direct *d, uint64_t va,
     if ((!guarded && verdict_of(atomic_load(verdict_at(b, offset))) != VERDICT_PLAIN) ||
         !make_room(d))
         return false;
+    uint32_t state = judge(b, w->gpa & X86_PAGE_MASK, offset);
+    bool unguarded = verdict_of(state) == VERDICT_PLAIN;
+    if (verdict_of(state) <= VERDICT_LOOKING || !(unguarded || guarded))
+        return false;
     const uint8_t *before = shown_code(b, d, va - MEMORY_PAGE_SIZE),
                   *code = binary_ram_at(b, offset),
                   *behind = shown_code(b, d, va + MEMORY_PAGE_SIZE);
     if ((before && sensitive_across(before, code)) || (behind && sensitive_across(code, behind)))
-        return false;
-    uint32_t state = judge(b, w->gpa & X86_PAGE_MASK, offset);
-    bool unguarded = verdict_of(state) == VERDICT_PLAIN;
-    if (verdict_of(state) <= VERDICT_LOOKING || !(unguarded || guarded))
         return false;
     int copy = unguarded ? GUARD_ITSELF : guard_code(b, d, va, offset);
     return copy != GUARD_FAILED &&
@@ -351,7 +351,8 @@ static enum show_state look_at_all(struct binary_vcpu *b, struct direct *d)
             return SHOW_BROKEN;
         gone++;
     }
-    return gone * 2 > d->mirror.used ? SHOW_OTHER : SHOW_SAME;
+    /* (None is left where room had to be made.) */
+    return d->mirror.used && gone * 2 > d->mirror.used ? SHOW_OTHER : SHOW_SAME;
 }
 
 bool show_is_behind(struct binary_vcpu *b)
