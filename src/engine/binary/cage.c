@@ -427,6 +427,12 @@ bool cage_is_mine(const struct cage *c)
     return c->tracer == gettid();
 }
 
+bool cage_is_gone(const struct cage *c)
+{
+    struct user_regs_struct r;
+    return trace(c, PTRACE_GETREGS, 0, (uintptr_t)&r) != 0;
+}
+
 /* ---- running ---- */
 
 /* A call to Linux' vsyscall page is done on the way into it, but for what the filter forbids, which
@@ -569,7 +575,7 @@ enum cage_stop cage_run(struct cage *c, struct user_regs_struct *regs, uint64_t 
     struct user_regs_struct r = at_work(c);
     bool calls = c->queued;
     if (c->stuck)
-        return CAGE_STUCK;
+        return cage_is_gone(c) ? CAGE_LOST : CAGE_STUCK;
     regs->cs = CAGE_CS;
     regs->ss = CAGE_SS;
     regs->orig_rax = ~UINT64_C(0); /* it is in no system call that could be begun again */

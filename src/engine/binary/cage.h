@@ -69,6 +69,8 @@ void cage_destroy(struct cage *c);
 
 /* Whether the calling thread made it. */
 bool cage_is_mine(const struct cage *c);
+/* Whether it was killed. It is not running. */
+bool cage_is_gone(const struct cage *c);
 /* Whether pages there would be in the way of what is the cage's own. */
 bool cage_overlaps(const struct cage *c, uint64_t at, uint64_t size);
 

@@ -236,14 +236,6 @@ static void from_registers(struct x86_cpu *c, const struct user_regs_struct *r)
     x86_set_rflags(c, (r->eflags & ~(uint64_t)FLAG_RF) | FLAG_IF);
 }
 
-/* The cage is of no use; perhaps another one will be. */
-static void give_up(struct binary_vcpu *b, struct direct *d)
-{
-    binary_direct_leave(b);
-    direct_end(d);
-    turn_off(b, d);
-}
-
 static bool lost(struct binary_vcpu *b, struct direct *d, enum engine_exit *exit)
 {
     binary_direct_leave(b);
@@ -251,6 +243,17 @@ static bool lost(struct binary_vcpu *b, struct direct *d, enum engine_exit *exit
     b->failure = "engine binary: the process that ran the guest's user code was killed";
     *exit = ENGINE_FAILED;
     return true;
+}
+
+/* The cage is of no use; perhaps another one will be. */
+static bool give_up(struct binary_vcpu *b, struct direct *d, enum engine_exit *exit)
+{
+    if (d->cage && cage_is_gone(d->cage))
+        return lost(b, d, exit);
+    binary_direct_leave(b);
+    direct_end(d);
+    turn_off(b, d);
+    return false;
 }
 
 static struct cage *cage_of(struct binary_vcpu *b, struct direct *d)
@@ -400,20 +403,16 @@ bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit)
     binary_forget_place(b);
     binary_outside(b);
     *exit = ENGINE_LIMIT;
-    if (!cage_of(b, d) || !get_ready(b, d)) {
-        give_up(b, d);
-        return false;
-    }
+    if (!cage_of(b, d) || !get_ready(b, d))
+        return give_up(b, d, exit);
     if (d->on && !show_code_at(b, d, c->s.rip))
         count_stop(b, d, 0);
     if (!d->on || !show_has_code(d, c->s.rip))
         return false;
     if (show_is_behind(b)) /* to watch a page of code takes the right to write it away */
         return true;
-    if (!binary_fpu_to_cage(b, d->cage)) {
-        give_up(b, d);
-        return false;
-    }
+    if (!binary_fpu_to_cage(b, d->cage))
+        return give_up(b, d, exit);
     switch (run_once(b, d, &address)) {
     case CAGE_CALL: run_call(b); return true;
     case CAGE_FAULT:
@@ -437,7 +436,7 @@ bool binary_direct_run(struct binary_vcpu *b, enum engine_exit *exit)
     case CAGE_STOPS:
     case CAGE_EXCEPTION: break;
     case CAGE_ASKED: return true;
-    case CAGE_STUCK: give_up(b, d); return true;
+    case CAGE_STUCK: give_up(b, d, exit); return true;
     case CAGE_LOST: return lost(b, d, exit);
     }
     *exit = binary_emulate_one(b);
