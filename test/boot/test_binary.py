@@ -1,8 +1,13 @@
 """Debian's stock kernel, unmodified, with its code run as it is (--engine binary)."""
+import contextlib
 import gzip
 import json
+import os
 import pathlib
+import signal
+import time
 
+from harness.case import PATIENCE
 from harness.linux import boot, linux_args, power_off, shell, work, works
 
 
@@ -48,6 +53,36 @@ def test_user_code_in_cages(t):
         assert stops.get("direct execution, until calls", 0) > 1000, told
         assert stops.get("direct execution, until faults", 0) > 1000, told
         assert "direct execution, until its end" not in stops, told
+
+
+def cages_of(process):
+    """The processes that its guests' user code runs in."""
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number, _, fields = stat.read_text().partition(" (")
+        except OSError:
+            continue  # it has ended
+        name, _, rest = fields.rpartition(") ")
+        if "cage" in name and int(rest.split()[1]) == process.pid:
+            found.append(int(number))
+    return found
+
+
+def test_the_end_of_a_cage_is_the_runs(t):
+    """What was in it is lost: the guest must not go on without."""
+    terminal = shell(t, "--direct", "always", engine="binary")
+    terminal.command("echo a lo''op", "a loop")
+    terminal.send("while :; do :; done\n")
+    deadline = time.monotonic() + PATIENCE
+    while terminal.process.poll() is None:
+        assert time.monotonic() < deadline, terminal.output[-2000:]
+        for cage in cages_of(terminal.process):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(cage, signal.SIGKILL)
+    assert terminal.wait() == 1, terminal.output[-2000:]
+    terminal.expect("the process that ran the guest's user code was killed")
+    terminal.check_restored()
 
 
 def test_a_small_cache_is_recycled(t):
